@@ -1,0 +1,262 @@
+"""The recursion over T frames and L labels of one utterance: its log-probability, and the posterior of each class.
+
+Frames are taken in blocks of at most 8. The forward sweep keeps the states before each block; the backward sweep computes
+a block's forward states again and multiplies. Memory: 4 numbers per pair and block, nothing of size T times L.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numbactc.kernels.cpu import linear, stepwise
+from numbactc.kernels.cpu.linear import PAD
+from numbactc.kernels.jit import kernel
+from numbactc.kernels.scaled import add, normalise
+
+BLOCK = 8
+
+
+class Direction(NamedTuple):
+    """One direction's target and states, each (PAD + W + PAD,), at the places that `linear.py` describes."""
+
+    first: int  # place of the first pair
+    slots: np.ndarray  # column of each label's emission; that of "no label" where there is none
+    skip: np.ndarray  # 1.0 where a label differs from its predecessor, else 0.0
+    b: np.ndarray  # states: mantissas and exponents of blanks and labels
+    l: np.ndarray
+    eb: np.ndarray
+    el: np.ndarray
+    right: np.ndarray  # factors of a held block
+    skip_right: np.ndarray
+
+
+class Checkpoints(NamedTuple):
+    """The forward states before each block, and whether the block's exponents are held."""
+
+    values: np.ndarray  # (blocks, 2, columns) float64, blanks and labels
+    exponents: np.ndarray  # (blocks, 2, columns) int64
+    held: np.ndarray  # (blocks,) bool
+
+
+class Emissions(NamedTuple):
+    """What `rows.row_emissions` wrote for each frame: column 0 the blank, the last column no label at all."""
+
+    values: np.ndarray  # (T, K + 1) probabilities
+    log2: np.ndarray  # (T, K + 1)
+    lowest: np.ndarray  # (T,) smallest finite log2
+
+
+@kernel
+def aligned_empty(rows, columns):
+    """(rows, columns) float64 on a 64-byte boundary, where full-width vectors load and store in one piece."""
+    raw = np.empty(rows * columns + 8)
+    start = (-(raw.ctypes.data >> 3)) & 7
+    return raw[start : start + rows * columns].reshape(rows, columns)
+
+
+@kernel
+def make_directions(slots, labels, none):
+    """Both directions of a target, with all mass on their first blank, one frame before their first.
+
+    Args:
+        slots: (L,) column of each label's emission.
+        none: the column that stands for no label.
+    """
+    width = (labels + PAD) // PAD * PAD
+    columns = width + 2 * PAD
+    return make_direction(slots[:labels], none, PAD, columns), make_direction(
+        slots[:labels][::-1].copy(), none, PAD + width - 1 - labels, columns
+    )
+
+
+@kernel
+def make_direction(slots, none, first, columns):
+    placed = np.full(columns, none, np.uint64)  # unsigned: an index that could be negative costs a comparison
+    floats = aligned_empty(5, columns)
+    floats[:] = 0.0
+    exponents = np.full((2, columns), linear.NO_MASS, np.int64)
+    skip = floats[0]
+    for j in range(slots.size):
+        placed[first + j] = slots[j]
+        skip[first + j] = 1.0 if j > 0 and slots[j] != slots[j - 1] else 0.0
+    floats[1, first] = 1.0
+    exponents[0, first] = 0
+    return Direction(
+        first, placed, skip, floats[1], floats[2], exponents[0], exponents[1], floats[3], floats[4]
+    )
+
+
+@kernel
+def live_places(direction, start, stop, frames, labels):
+    """First and last place, in whole vectors, that lie on a path from start to end in the frames start to stop.
+
+    Frames are counted from the direction's own beginning. The first is taken one frame early: what leaves a pair then is
+    still needed.
+    """
+    offset = direction.first - PAD
+    low = offset + max(0, labels - frames + start - 1)
+    high = offset + min(labels, stop - 1) + 1
+    return PAD + low // PAD * PAD, PAD + (high + PAD - 1) // PAD * PAD
+
+
+@kernel
+def held_frames(lowest):
+    """Frames for which exponents can be held, as far as the emissions of an ordinary frame go: 1, 2, 4, 8 or 16."""
+    bits = -lowest.mean()
+    frames = 2 * BLOCK
+    while frames > 1 and bits * frames > linear.EMISSION_BITS:
+        frames //= 2
+    return frames
+
+
+@kernel
+def hold(direction, first, last, lowest, frames, scratch):
+    """Hold the exponents for some frames; False if their emissions or the states range too far."""
+    if -lowest.sum() > linear.EMISSION_BITS:
+        return False
+    if not linear.hold_exponents(
+        direction.b, direction.l, direction.eb, direction.el, first, last, frames, scratch
+    ):
+        return False
+    linear.step_factors(direction.eb, direction.skip, direction.right, direction.skip_right, first, last)
+    return True
+
+
+@kernel
+def forward(direction, emissions, labels, frames_per_hold, checkpoints, keep):
+    """Sweep all frames; returns the target's probability as a scaled number.
+
+    With `keep`, the states before each block and how it was done go to checkpoints.
+    """
+    frames = emissions.lowest.size
+    columns = direction.b.size
+    p = aligned_empty(BLOCK, columns)
+    scratch = np.empty((5, columns + PAD), np.int64)
+    unused = np.empty((2, columns))
+    block = 0
+    cleared = PAD
+    for held_from in range(0, frames, frames_per_hold):
+        held_to = min(frames, held_from + frames_per_hold)
+        first, last = live_places(direction, held_from, held_to, frames, labels)
+        # what can no longer reach the end must not grow unwatched
+        direction.b[cleared:first] = 0.0
+        direction.l[cleared:first] = 0.0
+        cleared = first
+        held = hold(direction, first, last, emissions.lowest[held_from:held_to], frames_per_hold, scratch)
+        if not held:
+            stepwise.normalise_states(direction.b, direction.l, direction.eb, direction.el)
+        for start in range(held_from, held_to, BLOCK):
+            stop = min(held_to, start + BLOCK)
+            if keep:
+                linear.copy_states(
+                    direction.b, direction.l, direction.eb, direction.el,
+                    checkpoints.values[block, 0], checkpoints.values[block, 1],
+                    checkpoints.exponents[block, 0], checkpoints.exponents[block, 1],
+                )  # fmt: skip
+                checkpoints.held[block] = held
+                block += 1
+            if held:
+                values = emissions.values[start:stop]
+                linear.expand(values, direction.slots, p, first, last)
+                linear.advance(
+                    direction.b, direction.l, direction.right, direction.skip_right, p, values, first, last
+                )
+            else:
+                for t in range(start, stop):
+                    stepwise.step(
+                        direction, emissions.log2[t], first, last, unused[0], unused[1], scratch[0], scratch[1]
+                    )
+    end = direction.first + labels
+    m, e = normalise(direction.b[end], direction.eb[end])
+    if labels > 0:
+        n, f = normalise(direction.l[end - 1], direction.el[end - 1])
+        m, e = add(m, e, n, f)
+    return normalise(m, e)
+
+
+@kernel
+def count_blocks(frames, frames_per_hold):
+    """Checkpoints that `forward` writes."""
+    per_hold = (frames_per_hold + BLOCK - 1) // BLOCK
+    rest = frames % frames_per_hold
+    return frames // frames_per_hold * per_hold + (rest + BLOCK - 1) // BLOCK
+
+
+@kernel
+def posteriors(direction, mirrored, emissions, labels, frames_per_hold, checkpoints, exponent, posterior):
+    """Probability of each class of the target in each frame, given the target: rows of posterior sum to 1.
+
+    Args:
+        direction, mirrored: of `make_directions`; the forward sweep has run.
+        exponent: of the probability that `forward` returned.
+        posterior: (T, K) output.
+    """
+    exponent -= exponent & 1
+    frames = emissions.lowest.size
+    columns = direction.b.size
+    scratch = np.empty((5, columns + PAD), np.int64)
+    values = aligned_empty(3 * BLOCK + 2, columns)
+    # at places that a block does not write, a state has no mass in the other direction
+    values[:] = 0.0
+    p, weights = values[:BLOCK], values[BLOCK : BLOCK + 2]
+    blanks, joint = values[BLOCK + 2 : 2 * BLOCK + 2], values[2 * BLOCK + 2 :]
+    totals = np.empty((BLOCK, 2))
+    sums = np.empty(emissions.values.shape[1])
+    block = checkpoints.held.size
+    for held_from in range((frames - 1) // frames_per_hold * frames_per_hold, -1, -frames_per_hold):
+        held_to = min(frames, held_from + frames_per_hold)
+        first, last = live_places(mirrored, frames - held_to, frames - held_from, frames, labels)
+        held = checkpoints.held[block - 1] and hold(
+            mirrored, first, last, emissions.lowest[held_from:held_to], frames_per_hold, scratch
+        )
+        if held:
+            # the forward places that mirror into first to last, labels one place further than blanks
+            from_, to = live_places(direction, held_from, held_to, frames, labels)
+            from_ = min(from_, max(PAD, columns - last - PAD))
+            to = max(to, columns - first)
+            exponents = checkpoints.exponents[block - 1, 0]
+            linear.step_factors(exponents, direction.skip, direction.right, direction.skip_right, from_, to)
+            linear.meeting_weights(exponents, mirrored.eb, exponent, weights[0], weights[1], from_, to)
+        else:
+            stepwise.normalise_states(mirrored.b, mirrored.l, mirrored.eb, mirrored.el)
+        for start in range(held_from + (held_to - held_from - 1) // BLOCK * BLOCK, held_from - 1, -BLOCK):
+            stop = min(held_to, start + BLOCK)
+            block -= 1
+            linear.copy_states(
+                checkpoints.values[block, 0], checkpoints.values[block, 1],
+                checkpoints.exponents[block, 0], checkpoints.exponents[block, 1],
+                direction.b, direction.l, direction.eb, direction.el,
+            )  # fmt: skip
+            if held:
+                emission = emissions.values[start:stop]
+                linear.expand(emission, direction.slots, p, from_, to)
+                linear.advance_and_record(
+                    direction.b, direction.l, direction.right, direction.skip_right,
+                    p, emission, from_, to, weights[0], weights[1], blanks, joint,
+                )  # fmt: skip
+                linear.expand(emission, mirrored.slots, p, first, last)
+                linear.advance_and_meet(
+                    mirrored.b, mirrored.l, mirrored.right, mirrored.skip_right,
+                    p, emission, first, last, blanks, joint, totals,
+                )  # fmt: skip
+            else:
+                stepwise.meet_block(
+                    direction, mirrored, emissions.log2[start:stop], first, last, exponent, joint, totals
+                )
+            for k in range(stop - start):
+                gather_classes(joint[k], mirrored.slots, first, last, sums)
+                scale = 1.0 / (totals[k, 0] + totals[k, 1])
+                posterior[start + k, 0] = totals[k, 0] * scale
+                for c in range(1, posterior.shape[1]):
+                    posterior[start + k, c] = sums[c] * scale
+            if not held:
+                joint[:] = 0.0
+
+
+@kernel
+def gather_classes(joint, slots, first, last, sums):
+    """Sum over the labels of each class, in the order of their places: the same bits every time."""
+    sums[:] = 0.0
+    joint, slots = joint[first:last], slots[first:last]
+    for j in range(joint.size):
+        sums[slots[j]] += joint[j]

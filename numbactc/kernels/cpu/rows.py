@@ -1,0 +1,106 @@
+"""What happens to one frame's row of C scores: log-sum-exp, emissions of the target's classes, softmax minus posterior.
+
+Bound by memory bandwidth for large C: scores are read once here on the way down, and once, with one write, on the way up.
+A row arrives as a contiguous float32 or float64 array; `load.py` makes it one. Logarithms are to base 2.
+"""
+
+import math
+
+import numpy as np
+
+from numbactc.kernels.cpu.exp2 import exp2
+from numbactc.kernels.cpu.vector import maximum, minimum
+from numbactc.kernels.jit import full_width_vectors, kernel
+
+LOG2_E = math.log2(math.e)
+IMPOSSIBLE = -(2.0**39)
+"""log2 of a probability from which it counts as 0, so that a mask of finfo.min is a mask: 3.8e11 nats."""
+
+
+@kernel
+def row_max(row):
+    """Largest score of a row; NaN if one of them is."""
+    full_width_vectors()
+    largest = row[0]
+    for c in range(1, row.size):
+        largest = maximum(largest, row[c])
+    return largest
+
+
+@kernel
+def row_sum(row, largest):
+    """Sum of exp(row - largest): from 1 to C, NaN if a score is NaN or +inf."""
+    full_width_vectors()
+    log2_e = row.dtype.type(LOG2_E)
+    total = row.dtype.type(0)
+    for c in range(row.size):
+        total += exp2((row[c] - largest) * log2_e)
+    return total
+
+
+@kernel
+def row_log_sum_exp(row):
+    """(largest score, log2 of the sum of exp(score - largest)); the second is NaN if a score is NaN or +inf."""
+    largest = row_max(row)
+    if largest == -np.inf:
+        return largest, 0.0
+    return largest, math.log2(np.float64(row_sum(row, largest)))
+
+
+@kernel
+def row_is_bad(row):
+    """True if a score is NaN or +inf: what `row_log_sum_exp` finds in passing, for scores that need no normalising."""
+    full_width_vectors()
+    bad = 0
+    for c in range(row.size):
+        bad += 0 if row[c] < np.inf else 1
+    return bad > 0
+
+
+@kernel
+def row_emissions(row, classes, offset, log2_sum, log2_emission, emission):
+    """Probabilities of the target's classes in one frame, and their log2, which reaches further down than a float64.
+
+    Args:
+        row: (C,) scores, none of them NaN.
+        classes: (K,) distinct classes, the blank first.
+        offset, log2_sum: what normalises the row, finite.
+        log2_emission, emission: (K + 1,) float64 outputs; the last one stands for no class at all and is 0.
+
+    Returns:
+        The lowest log2 that is not -inf, 0 if there is none.
+    """
+    full_width_vectors()
+    count = classes.size
+    for k in range(count):
+        log2_emission[k] = np.float64(row[classes[k]])
+    lowest = 0.0
+    for k in range(count):
+        y = (log2_emission[k] - offset) * LOG2_E - log2_sum
+        possible = y > IMPOSSIBLE
+        lowest = minimum(lowest, y if possible else 0.0)
+        log2_emission[k] = y if possible else -np.inf
+    for k in range(count):
+        y = log2_emission[k]
+        emission[k] = exp2(y) if y >= -1022.0 else 0.0
+    log2_emission[count] = -np.inf
+    emission[count] = 0.0
+    return lowest
+
+
+@kernel
+def row_softmax(row, largest, log2_sum, scale, gradient):
+    """gradient = scale * softmax(row), and exactly 0 where the score is -inf."""
+    full_width_vectors()
+    log2_e = row.dtype.type(LOG2_E)
+    # exp2 never gives 0 but its smallest value, which is taken off again: no other value feels that
+    smallest = exp2(row.dtype.type(-np.inf))
+    for c in range(row.size):
+        gradient[c] = (exp2((row[c] - largest) * log2_e - log2_sum) - smallest) * scale
+
+
+@kernel
+def row_minus_posterior(gradient, classes, posterior, count, scale):
+    """gradient -= scale * posterior, at the target's first count classes; they are distinct, so that no order matters."""
+    for k in range(count):
+        gradient[np.uint64(classes[k])] -= scale * posterior[k]
