@@ -1,0 +1,11 @@
+"""numbactc: the CTC loss for PyTorch, fast, exact, deterministic, with Numba kernels.
+
+``numbactc.ctc_loss`` and ``numbactc.CTCLoss`` are drop-ins for PyTorch's. ``numbactc.ctc_loss_with_logits`` and
+``numbactc.CTCLossWithLogits`` take raw scores and keep no normalised copy of them. Importing compiles nothing.
+"""
+
+from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
+
+__version__ = "0.1.0"
+
+__all__ = ["CTCLoss", "CTCLossWithLogits", "ctc_loss", "ctc_loss_with_logits"]

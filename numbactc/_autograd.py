@@ -1,0 +1,56 @@
+"""The loss as a differentiable function; its gradient is written to memory of its own and can be asked for twice."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from numbactc import _dispatch
+
+
+def ctc(scores: Tensor, problem: _dispatch.Problem) -> Tensor:
+    """Losses (N,) in float64 of scores (T, N, C); the half that a gradient needs runs only where one can be asked for."""
+    if torch.is_grad_enabled() and scores.requires_grad:
+        losses: Tensor = CTC.apply(scores, problem)
+        return losses
+    return _dispatch.forward(scores, problem, keep=False)
+
+
+class CTC(Function):
+    """scores -> losses."""
+
+    @staticmethod
+    def forward(scores: Tensor, problem: _dispatch.Problem) -> Tensor:
+        return _dispatch.forward(scores, problem, keep=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, _dispatch.Problem], output: Tensor) -> None:
+        scores, problem = inputs
+        ctx.save_for_backward(scores)
+        ctx.problem = problem
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (scores,) = ctx.saved_tensors
+        return CTCGradient.apply(scores, grad_outputs[0], ctx.problem), None
+
+
+class CTCGradient(Function):
+    """(scores, d / d losses) -> d / d scores, with a derivative that says that there is none.
+
+    `once_differentiable` would not do: where d / d losses is a constant, as under a mean, it returns a gradient without
+    history, and a penalty on that gradient would be left out of training without a word.
+    """
+
+    @staticmethod
+    def forward(scores: Tensor, grad_losses: Tensor, problem: _dispatch.Problem) -> Tensor:
+        return _dispatch.backward(scores, grad_losses, problem)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, _dispatch.Problem], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        raise RuntimeError("numbactc's CTC loss cannot be differentiated twice: its second derivative is not implemented")

@@ -1,0 +1,119 @@
+"""From torch tensors to the kernels of their device: memory, views through DLPack, threads. Nothing else knows both sides.
+
+Numba is imported by the first call, not with the package.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from numbactc import _threads
+from numbactc._validation import Targets
+
+# NumPy has no bfloat16 and Numba's CPU target no float16: kernels see their bits, as unsigned and signed integers
+STORED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
+
+
+class Saved(NamedTuple):
+    """What the forward half leaves for the backward half; the largest piece has T * N * (distinct labels + 1) numbers."""
+
+    losses: np.ndarray
+    row_stats: np.ndarray
+    class_counts: np.ndarray
+    classes: np.ndarray
+    posteriors: np.ndarray
+
+
+class Problem:
+    """One call: its targets, whether scores are to be normalised, and what its forward half left."""
+
+    def __init__(self, targets: Targets, normalise: bool) -> None:
+        self.targets = targets
+        self.normalise = normalise
+        self.saved: Saved | None = None
+
+
+def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
+    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`."""
+    from numbactc.kernels.cpu import batch
+
+    frames, utterances, classes_in_row = scores.shape
+    labels, starts, input_lengths, target_lengths, blank = problem.targets
+    storage, strides = _flat_view(scores)
+    real = _arithmetic(scores)
+    distinct = min(int(target_lengths.max(initial=0)), classes_in_row - 1) + 1
+    saved = Saved(
+        losses=np.empty(utterances),
+        row_stats=np.empty((utterances, 2, frames), real),
+        class_counts=np.empty(utterances, np.int64),
+        classes=np.empty((utterances, distinct), np.int64),
+        posteriors=np.empty((utterances, frames, distinct) if keep else (utterances, 0, 0), real),
+    )
+
+    def run(some: np.ndarray) -> None:
+        batch.forward(
+            storage, strides, classes_in_row, labels, starts, input_lengths, target_lengths, blank,
+            problem.normalise, keep, some, *saved,
+        )  # fmt: skip
+
+    _threads.share(run, input_lengths * (classes_in_row + 8 * target_lengths))
+    if keep:
+        problem.saved = saved
+    return torch.from_numpy(saved.losses.copy())
+
+
+def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
+    """d / d scores (T, N, C), given d / d losses (N,): new memory, every element written."""
+    from numbactc.kernels.cpu import batch
+
+    assert problem.saved is not None
+    frames, utterances, classes_in_row = scores.shape
+    storage, strides = _flat_view(scores)
+    gradient, flat, gradient_strides = _empty_like(scores)
+    weights = np.array(_as_array(grad_losses), dtype=_arithmetic(scores))
+    lengths = problem.targets.input_lengths
+
+    def run(some: np.ndarray) -> None:
+        batch.backward(
+            storage, strides, lengths, problem.normalise, some, *problem.saved,
+            weights, flat, gradient_strides, classes_in_row,
+        )  # fmt: skip
+
+    _threads.share(run, np.full(utterances, frames * classes_in_row))
+    return gradient
+
+
+def _arithmetic(scores: Tensor) -> Any:
+    return np.float64 if scores.dtype == torch.float64 else np.float32
+
+
+def _as_array(tensor: Tensor) -> np.ndarray:
+    # DLPack would drop a pending negation, and refuses tensors that are part of a graph
+    return np.from_dlpack(tensor.detach().resolve_neg())
+
+
+def _flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The memory from the first score on as one flat array, and strides in elements: kernels take any layout."""
+    scores = scores.detach().resolve_neg()
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(scores.shape, scores.stride(), strict=True))
+    flat = scores.as_strided((extent if scores.numel() else 0,), (1,))
+    stored = STORED_AS.get(scores.dtype)
+    return np.from_dlpack(flat if stored is None else flat.view(stored)), np.array(scores.stride(), np.int64)
+
+
+def _empty_like(scores: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Memory for a gradient (T, N, C), rows contiguous, utterances outermost if they are so in scores.
+
+    NumPy asks for huge pages where torch.empty does not: fresh memory of this size comes three times as fast.
+    """
+    frames, utterances, classes = scores.shape
+    stored = STORED_AS.get(scores.dtype, scores.dtype)
+    flat = np.empty(scores.numel(), dtype=str(stored).removeprefix("torch."))
+    tensor = torch.from_numpy(flat).view(scores.dtype)
+    if scores.stride(0) < scores.stride(1):
+        gradient = tensor.view(utterances, frames, classes).transpose(0, 1)
+    else:
+        gradient = tensor.view(frames, utterances, classes)
+    return gradient, flat, np.array(gradient.stride(), np.int64)

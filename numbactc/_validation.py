@@ -1,0 +1,135 @@
+"""Every check of the arguments and every message about them: what was wrong, the rule, the value that was given."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SCORE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+INTEGER_DTYPES = (torch.int32, torch.int64)
+REDUCTIONS = ("none", "mean", "sum")
+
+Lengths = Tensor | Sequence[int]
+
+
+class Targets(NamedTuple):
+    """What a batch asks for, checked; all integers are int64 NumPy arrays of our own."""
+
+    labels: np.ndarray
+    """Flat; utterance n has the labels from starts[n] to starts[n] + target_lengths[n]."""
+    starts: np.ndarray
+    input_lengths: np.ndarray
+    target_lengths: np.ndarray
+    blank: int
+
+
+def check_reduction(reduction: object) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
+
+
+def check_scores(name: str, scores: object) -> None:
+    """The tensor of log-probabilities or logits: a floating dtype, 2 or 3 dimensions, on a device that has kernels."""
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(scores).__name__}")
+    if scores.dtype not in SCORE_DTYPES:
+        raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {scores.dtype}")
+    if scores.dim() not in (2, 3):
+        raise ValueError(f"{name} must have shape (T, N, C) or (T, C), got {tuple(scores.shape)}")
+    if scores.device.type != "cpu":
+        raise NotImplementedError(f"{name} must be on the CPU in this version, got a tensor on {scores.device}")
+
+
+def check_targets(
+    scores: Tensor, targets: object, input_lengths: object, target_lengths: object, blank: object, unbatched: bool
+) -> Targets:
+    """Targets and lengths for scores (T, N, C), each checked against its range."""
+    frames, batch, classes = scores.shape
+    blank = _check_blank(blank, classes)
+    input_lengths = _check_lengths("input_lengths", input_lengths, batch, unbatched)
+    target_lengths = _check_lengths("target_lengths", target_lengths, batch, unbatched)
+    _check_range("input_lengths", input_lengths, frames, "T")
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"targets must be a tensor, got {type(targets).__name__}")
+    if targets.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"targets must be int32 or int64, got {targets.dtype}")
+    if targets.device != scores.device:
+        raise ValueError(f"targets must be on the device of the scores, {scores.device}, got {targets.device}")
+    if targets.dim() == 2 and targets.shape[0] == batch and not unbatched:
+        longest = targets.shape[1]
+        _check_range("target_lengths", target_lengths, longest, "S, the width of targets")
+        starts = np.arange(batch, dtype=np.int64) * longest
+    elif targets.dim() == 1 or (unbatched and targets.dim() == 2 and targets.shape[0] == 1):
+        _check_range("target_lengths", target_lengths, None, "")
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(target_lengths)])
+        total = int(starts[-1])
+        if total > targets.numel() or (total < targets.numel() and not unbatched):
+            raise ValueError(
+                f"targets, concatenated, must have sum(target_lengths) = {total} labels, got {targets.numel()}"
+            )
+        starts = starts[:-1]
+    else:
+        raise ValueError(f"targets must have shape ({batch}, S) or (sum(target_lengths),), got {tuple(targets.shape)}")
+    labels = np.array(np.from_dlpack(targets.detach().reshape(-1)), dtype=np.int64)
+    _check_labels(labels, starts, target_lengths, classes, blank)
+    return Targets(labels, starts, input_lengths, target_lengths, blank)
+
+
+def _check_blank(blank: Any, classes: int) -> int:
+    try:
+        blank = operator.index(blank)
+    except TypeError:
+        raise TypeError(f"blank must be an integer, got {blank!r}") from None
+    if not 0 <= blank < classes:
+        raise ValueError(f"blank must be from 0 to C - 1, where C = {classes}, got {blank}")
+    return int(blank)
+
+
+def _check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.ndarray:
+    """Lengths in any form as int64; a copy, for the caller may refill his tensor before backward."""
+    if isinstance(lengths, Tensor):
+        if lengths.dtype not in INTEGER_DTYPES:
+            raise TypeError(f"{name} must be int32 or int64, got {lengths.dtype}")
+        array = np.array(np.from_dlpack(lengths.detach().cpu()), dtype=np.int64)
+        if unbatched and array.ndim == 0:
+            array = array.reshape(1)
+    elif isinstance(lengths, (list, tuple)):
+        try:
+            array = np.array([operator.index(length) for length in lengths], dtype=np.int64)
+        except TypeError:
+            raise TypeError(f"{name} must hold integers, got {lengths!r}") from None
+    else:
+        raise TypeError(f"{name} must be a tensor, list or tuple of integers, got {type(lengths).__name__}")
+    if array.shape != (batch,):
+        raise ValueError(f"{name} must have shape ({batch},), got {array.shape}")
+    return array
+
+
+def _check_range(name: str, lengths: np.ndarray, largest: int | None, meaning: str) -> None:
+    bad = lengths < 0
+    if largest is not None:
+        bad |= lengths > largest
+    if bad.any():
+        n = int(bad.argmax())
+        limit = "at least 0" if largest is None else f"from 0 to {largest} ({meaning})"
+        raise ValueError(f"{name} must be {limit}, got {lengths[n]} for utterance {n}")
+
+
+def _check_labels(
+    labels: np.ndarray, starts: np.ndarray, target_lengths: np.ndarray, classes: int, blank: int
+) -> None:
+    bad = (labels < 0) | (labels >= classes) | (labels == blank)
+    if not bad.any():
+        return
+    # most of what is bad is padding: look again, utterance by utterance
+    for n, (start, length) in enumerate(zip(starts.tolist(), target_lengths.tolist(), strict=True)):
+        wrong = bad[start : start + length]
+        if wrong.any():
+            position = int(wrong.argmax())
+            raise ValueError(
+                f"targets must be from 0 to C - 1, where C = {classes}, and not the blank, {blank}, "
+                f"got {labels[start + position]} at position {position} of utterance {n}"
+            )
