@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from numbactc import _threads
+from numbactc import _memory, _threads
 from numbactc._validation import Targets
 
 # NumPy has no bfloat16 and Numba's CPU target no float16: kernels see their bits, as unsigned and signed integers
@@ -46,16 +46,18 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
     distinct = min(int(target_lengths.max(initial=0)), classes_in_row - 1) + 1
     saved = Saved(
         losses=np.empty(utterances),
-        row_stats=np.empty((utterances, 2, frames), real),
+        row_stats=_memory.empty("row_stats", (utterances, 2, frames), real),
         class_counts=np.empty(utterances, np.int64),
         classes=np.empty((utterances, distinct), np.int64),
-        posteriors=np.empty((utterances, frames, distinct) if keep else (utterances, 0, 0), real),
+        posteriors=_memory.empty("posteriors", (utterances, frames, distinct) if keep else (utterances, 0, 0), real),
     )
+
+    emission = _memory.empty("emission", (utterances, frames * (distinct + 1)), np.float64)
 
     def run(some: np.ndarray) -> None:
         batch.forward(
             storage, strides, classes_in_row, labels, starts, input_lengths, target_lengths, blank,
-            problem.normalise, keep, some, *saved,
+            problem.normalise, keep, some, emission, *saved,
         )  # fmt: skip
 
     _threads.share(run, input_lengths * (classes_in_row + 8 * target_lengths))
@@ -104,13 +106,10 @@ def _flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _empty_like(scores: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Memory for a gradient (T, N, C), rows contiguous, utterances outermost if they are so in scores.
-
-    NumPy asks for huge pages where torch.empty does not: fresh memory of this size comes three times as fast.
-    """
+    """Memory for a gradient (T, N, C), rows contiguous, utterances outermost if they are so in scores."""
     frames, utterances, classes = scores.shape
     stored = STORED_AS.get(scores.dtype, scores.dtype)
-    flat = np.empty(scores.numel(), dtype=str(stored).removeprefix("torch."))
+    flat = _memory.empty("gradient", scores.numel(), str(stored).removeprefix("torch."))
     tensor = torch.from_numpy(flat).view(scores.dtype)
     if scores.stride(0) < scores.stride(1):
         gradient = tensor.view(utterances, frames, classes).transpose(0, 1)

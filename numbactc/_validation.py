@@ -73,7 +73,7 @@ def check_targets(
         starts = starts[:-1]
     else:
         raise ValueError(f"targets must have shape ({batch}, S) or (sum(target_lengths),), got {tuple(targets.shape)}")
-    labels = np.array(np.from_dlpack(targets.detach().reshape(-1)), dtype=np.int64)
+    labels = np.array(np.from_dlpack(targets), dtype=np.int64).reshape(-1)
     _check_labels(labels, starts, target_lengths, classes, blank)
     return Targets(labels, starts, input_lengths, target_lengths, blank)
 
@@ -93,7 +93,7 @@ def _check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.n
     if isinstance(lengths, Tensor):
         if lengths.dtype not in INTEGER_DTYPES:
             raise TypeError(f"{name} must be int32 or int64, got {lengths.dtype}")
-        array = np.array(np.from_dlpack(lengths.detach().cpu()), dtype=np.int64)
+        array = np.array(np.from_dlpack(lengths if lengths.device.type == "cpu" else lengths.cpu()), dtype=np.int64)
         if unbatched and array.ndim == 0:
             array = array.reshape(1)
     elif isinstance(lengths, (list, tuple)):

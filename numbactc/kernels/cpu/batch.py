@@ -12,10 +12,9 @@ import numpy as np
 
 from numbactc.kernels.cpu import lattice, rows
 from numbactc.kernels.cpu.load import load_row, result_row, store_row
-from numbactc.kernels.jit import kernel
+from numbactc.kernels.jit import borrow, kernel
 
 LN_2 = math.log(2.0)
-LOWEST = np.finfo(np.float64).min
 
 
 @kernel
@@ -56,60 +55,52 @@ def fewest_frames(slots):
 
 
 @kernel
-def read_frames(storage, start, strides, scratch, normalise, classes, emissions, row_stats):
-    """Rows of one utterance on the way down: what normalises them, and the emissions of the target's classes.
+def read_row(row, normalise, classes, row_stats, t, emission):
+    """One frame on the way down: what normalises it, and the emissions of the target's classes.
 
     Returns:
-        log2 of the factor by which the emissions were scaled up in all; NaN if a score is NaN or +inf.
+        (lowest log2 of an emission, log2 of the factor by which they are too large); NaN for a score of NaN or +inf.
     """
-    removed = 0.0
-    for t in range(emissions.lowest.size):
-        row = load_row(storage, start + t * strides[0], strides[2], scratch)
-        if normalise:
-            largest, log2_sum = rows.row_log_sum_exp(row)
-        else:
-            # the target's own best score: log-probabilities that need not be normalised may have any offset
-            largest = row[classes[0]]
-            for k in range(1, classes.size):
-                largest = max(largest, row[classes[k]])
-            log2_sum = 0.0
-            if rows.row_is_bad(row):
-                log2_sum = np.nan
-            elif largest > -np.inf:
-                removed += np.float64(largest) * rows.LOG2_E
-        if log2_sum != log2_sum:
-            return np.nan
-        row_stats[0, t] = largest
-        row_stats[1, t] = log2_sum
-        emissions.lowest[t] = rows.row_emissions(
-            row, classes, max(np.float64(largest), LOWEST), log2_sum, emissions.log2[t], emissions.values[t]
-        )
-    return removed
+    if normalise:
+        largest, log2_sum = rows.row_log_sum_exp(row)
+    else:
+        # the target's own best score: log-probabilities that need not be normalised may have any offset
+        largest = row[classes[0]]
+        for k in range(1, classes.size):
+            largest = max(largest, row[classes[k]])
+        log2_sum = np.nan if rows.row_is_bad(row) else 0.0
+    if log2_sum != log2_sum:
+        return 0.0, np.nan
+    row_stats[0, t] = largest
+    row_stats[1, t] = log2_sum
+    offset = max(np.float64(largest), rows.LOWEST)
+    lowest = rows.row_emissions(row, classes, offset, log2_sum, emission)
+    return lowest, 0.0 if normalise or largest == -np.inf else offset * rows.LOG2_E
 
 
 @kernel
 def one_loss(slots, labels, classes, emissions, keep, posterior):
     """log2 of the target's probability under the emissions of `read_frames`; with `keep`, posteriors too."""
     frames = emissions.lowest.size
-    frames_per_hold = lattice.held_frames(emissions.lowest)
+    frames_per_block = lattice.block_length(emissions.lowest)
     direction, mirrored = lattice.make_directions(slots, labels, classes)
     columns = direction.b.size
-    blocks = lattice.count_blocks(frames, frames_per_hold) if keep else 0
+    blocks = (frames + frames_per_block - 1) // frames_per_block if keep else 0
     checkpoints = lattice.Checkpoints(
         np.empty((blocks, 2, columns)), np.empty((blocks, 2, columns), np.int64), np.empty(blocks, np.bool_)
     )
-    m, e = lattice.forward(direction, emissions, labels, frames_per_hold, checkpoints, keep)
+    m, e = lattice.forward(direction, emissions, labels, frames_per_block, checkpoints, keep)
     if m == 0.0:
         return -np.inf
     if keep:
-        lattice.posteriors(direction, mirrored, emissions, labels, frames_per_hold, checkpoints, e, posterior)
+        lattice.posteriors(direction, mirrored, emissions, labels, frames_per_block, checkpoints, (m, e), posterior)
     return math.log2(m) + e
 
 
 @kernel
 def forward(
     storage, strides, classes_in_row, targets, starts, input_lengths, target_lengths, blank, normalise, keep, utterances,
-    losses, row_stats, class_counts, classes, posteriors,
+    emission, losses, row_stats, class_counts, classes, posteriors,
 ):  # fmt: skip
     """Losses of some utterances; with `keep`, also what `backward` needs.
 
@@ -118,41 +109,51 @@ def forward(
         targets, starts: labels of utterance n at targets[starts[n]] and after.
         input_lengths, target_lengths: (N,) int64, in range.
         normalise: scores are raw and go through a softmax.
-        utterances: which of the N to do, in this order.
+        utterances: which of the N to do.
+        emission: (N, T * (K + 1)) float64 scratch.
         losses: (N,) output, nats; inf where no path fits, NaN where a score is NaN or +inf.
         row_stats: (N, 2, T) output: largest score, log2 of the sum, of each frame.
         class_counts, classes: (N,) and (N, K) outputs: the target's classes, the blank first.
         posteriors: (N, T, K) output; K may be 0 without `keep`.
     """
-    frames_max, count_max = row_stats.shape[2], classes.shape[1]
+    storage, emission, row_stats, classes = borrow(storage), borrow(emission), borrow(row_stats), borrow(classes)
+    batch = losses.size
+    frames_max = row_stats.shape[2]
     scratch = np.empty(classes_in_row, row_stats.dtype)
     last_seen = np.zeros(classes_in_row, np.int64)
-    slots = np.empty(count_max + targets.size, np.int64)
-    values = np.empty(frames_max * (count_max + 1))
-    log2 = np.empty(frames_max * (count_max + 1))
-    lowest = np.empty(frames_max)
+    slots = np.empty(targets.size, np.int64)
+    lowest = np.empty((batch, frames_max))
+    removed = np.zeros(batch)
     for n in utterances:
-        frames, labels = input_lengths[n], target_lengths[n]
-        target = targets[starts[n] : starts[n] + labels]
-        count = distinct_classes(target, blank, last_seen, classes[n], slots)
-        class_counts[n] = count
-        columns = count + 1
-        emissions = lattice.Emissions(
-            values[: frames * columns].reshape(frames, columns), log2[: frames * columns].reshape(frames, columns), lowest[:frames]
-        )
-        removed = read_frames(
-            storage, n * strides[1], strides, scratch, normalise, classes[n, :count], emissions, row_stats[n]
-        )
-        if removed != removed:
+        target = slice(starts[n], starts[n] + target_lengths[n])
+        class_counts[n] = distinct_classes(targets[target], blank, last_seen, classes[n], slots[target])
+    # frame by frame through the whole batch, as scores usually lie in memory
+    for t in range(frames_max):
+        for n in utterances:
+            if t < input_lengths[n] and removed[n] == removed[n]:
+                count = class_counts[n]
+                row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch)
+                at = t * (count + 1)
+                low, factor = read_row(
+                    row, normalise, classes[n, :count], row_stats[n], t, emission[n, at : at + count + 1]
+                )
+                lowest[n, t] = low
+                removed[n] += factor
+    for n in utterances:
+        frames, labels, count = input_lengths[n], target_lengths[n], class_counts[n]
+        target_slots = slots[starts[n] : starts[n] + labels]
+        if removed[n] != removed[n]:
             losses[n] = np.nan
-        elif fewest_frames(slots[:labels]) > frames:
+        elif fewest_frames(target_slots) > frames:
             losses[n] = np.inf
         elif frames == 0:
             losses[n] = 0.0
         else:
-            posterior = posteriors[n, :frames, :count]
-            log2_probability = one_loss(slots, labels, count, emissions, keep, posterior)
-            loss = -LN_2 * (log2_probability + removed)
+            emissions = lattice.Emissions(
+                emission[n, : frames * (count + 1)].reshape(frames, count + 1), lowest[n, :frames]
+            )
+            log2_probability = one_loss(target_slots, labels, count, emissions, keep, posteriors[n])
+            loss = -LN_2 * (log2_probability + removed[n])
             # round-off alone can make a normalised probability larger than 1
             losses[n] = max(loss, 0.0) if normalise else loss
 
@@ -169,9 +170,11 @@ def backward(
         grad_output: (N,) in the dtype of the arithmetic.
         gradient, gradient_strides: flat output in the dtype of the scores, rows contiguous.
     """
+    storage, row_stats, classes = borrow(storage), borrow(row_stats), borrow(classes)
+    posteriors, gradient = borrow(posteriors), borrow(gradient)
     scratch = np.empty(classes_in_row, row_stats.dtype)
     result = np.empty(classes_in_row, row_stats.dtype)
-    # frame by frame through the whole batch, as scores usually lie in memory: fresh pages are filled while still in cache
+    # frame by frame through the batch: memory that the kernel has just zeroed is written while it is still in cache
     for t in range(row_stats.shape[2]):
         for n in utterances:
             at = n * gradient_strides[1] + t * gradient_strides[0]

@@ -65,7 +65,13 @@ def _exp2(x):
         x = at_least(x, tiny_double)
         n = nearest(x)
         f = x - n
-        high = (((((d13 * f + d12) * f + d11) * f + d10) * f + d9) * f + d8) * f + d7
-        return scale_by_power_of_two((((((((high * f + d6) * f + d5) * f + d4) * f + d3) * f + d2) * f + d1) * f + d0), n)
+        # Estrin's scheme: rows of a few classes wait for the longest chain of operations, not for their number
+        f2 = f * f
+        f4 = f2 * f2
+        q0 = (d0 + d1 * f) + (d2 + d3 * f) * f2
+        q1 = (d4 + d5 * f) + (d6 + d7 * f) * f2
+        q2 = (d8 + d9 * f) + (d10 + d11 * f) * f2
+        q3 = d12 + d13 * f
+        return scale_by_power_of_two((q0 + q1 * f4) + (q2 + q3 * f4) * (f4 * f4), n)
 
     return exp2_float64

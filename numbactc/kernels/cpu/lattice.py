@@ -1,6 +1,6 @@
 """The recursion over T frames and L labels of one utterance: its log-probability, and the posterior of each class.
 
-Frames are taken in blocks of at most 8. The forward sweep keeps the states before each block; the backward sweep computes
+Frames are taken in blocks of at most 16. The forward sweep keeps the states before each block; the backward sweep computes
 a block's forward states again and multiplies. Memory: 4 numbers per pair and block, nothing of size T times L.
 """
 
@@ -13,7 +13,7 @@ from numbactc.kernels.cpu.linear import PAD
 from numbactc.kernels.jit import kernel
 from numbactc.kernels.scaled import add, normalise
 
-BLOCK = 8
+BLOCK = 16
 
 
 class Direction(NamedTuple):
@@ -41,8 +41,7 @@ class Checkpoints(NamedTuple):
 class Emissions(NamedTuple):
     """What `rows.row_emissions` wrote for each frame: column 0 the blank, the last column no label at all."""
 
-    values: np.ndarray  # (T, K + 1) probabilities
-    log2: np.ndarray  # (T, K + 1)
+    values: np.ndarray  # (T, K + 1) probabilities, or log2 of them in frames where lowest < rows.TOO_SMALL
     lowest: np.ndarray  # (T,) smallest finite log2
 
 
@@ -100,10 +99,10 @@ def live_places(direction, start, stop, frames, labels):
 
 
 @kernel
-def held_frames(lowest):
+def block_length(lowest):
     """Frames for which exponents can be held, as far as the emissions of an ordinary frame go: 1, 2, 4, 8 or 16."""
     bits = -lowest.mean()
-    frames = 2 * BLOCK
+    frames = BLOCK
     while frames > 1 and bits * frames > linear.EMISSION_BITS:
         frames //= 2
     return frames
@@ -111,7 +110,7 @@ def held_frames(lowest):
 
 @kernel
 def hold(direction, first, last, lowest, frames, scratch):
-    """Hold the exponents for some frames; False if their emissions or the states range too far."""
+    """Hold the exponents for a block; False if its emissions or the states range too far."""
     if -lowest.sum() > linear.EMISSION_BITS:
         return False
     if not linear.hold_exponents(
@@ -123,7 +122,7 @@ def hold(direction, first, last, lowest, frames, scratch):
 
 
 @kernel
-def forward(direction, emissions, labels, frames_per_hold, checkpoints, keep):
+def forward(direction, emissions, labels, frames_per_block, checkpoints, keep):
     """Sweep all frames; returns the target's probability as a scaled number.
 
     With `keep`, the states before each block and how it was done go to checkpoints.
@@ -132,40 +131,28 @@ def forward(direction, emissions, labels, frames_per_hold, checkpoints, keep):
     columns = direction.b.size
     p = aligned_empty(BLOCK, columns)
     scratch = np.empty((5, columns + PAD), np.int64)
-    unused = np.empty((2, columns))
-    block = 0
+    unused = np.empty(columns)
     cleared = PAD
-    for held_from in range(0, frames, frames_per_hold):
-        held_to = min(frames, held_from + frames_per_hold)
-        first, last = live_places(direction, held_from, held_to, frames, labels)
+    for block in range((frames + frames_per_block - 1) // frames_per_block):
+        start = block * frames_per_block
+        stop = min(frames, start + frames_per_block)
+        first, last = live_places(direction, start, stop, frames, labels)
         # what can no longer reach the end must not grow unwatched
         direction.b[cleared:first] = 0.0
         direction.l[cleared:first] = 0.0
         cleared = first
-        held = hold(direction, first, last, emissions.lowest[held_from:held_to], frames_per_hold, scratch)
+        held = hold(direction, first, last, emissions.lowest[start:stop], frames_per_block, scratch)
         if not held:
             stepwise.normalise_states(direction.b, direction.l, direction.eb, direction.el)
-        for start in range(held_from, held_to, BLOCK):
-            stop = min(held_to, start + BLOCK)
-            if keep:
-                linear.copy_states(
-                    direction.b, direction.l, direction.eb, direction.el,
-                    checkpoints.values[block, 0], checkpoints.values[block, 1],
-                    checkpoints.exponents[block, 0], checkpoints.exponents[block, 1],
-                )  # fmt: skip
-                checkpoints.held[block] = held
-                block += 1
-            if held:
-                values = emissions.values[start:stop]
-                linear.expand(values, direction.slots, p, first, last)
-                linear.advance(
-                    direction.b, direction.l, direction.right, direction.skip_right, p, values, first, last
-                )
-            else:
-                for t in range(start, stop):
-                    stepwise.step(
-                        direction, emissions.log2[t], first, last, unused[0], unused[1], scratch[0], scratch[1]
-                    )
+        if keep:
+            save(direction, checkpoints, block, held)
+        if held:
+            values = emissions.values[start:stop]
+            linear.expand(values, direction.slots, p, first, last)
+            linear.advance(direction.b, direction.l, direction.right, direction.skip_right, p, values, first, last)
+        else:
+            for t in range(start, stop):
+                stepwise.step(direction, emissions, t, first, last, unused, scratch[0])
     end = direction.first + labels
     m, e = normalise(direction.b[end], direction.eb[end])
     if labels > 0:
@@ -175,82 +162,86 @@ def forward(direction, emissions, labels, frames_per_hold, checkpoints, keep):
 
 
 @kernel
-def count_blocks(frames, frames_per_hold):
-    """Checkpoints that `forward` writes."""
-    per_hold = (frames_per_hold + BLOCK - 1) // BLOCK
-    rest = frames % frames_per_hold
-    return frames // frames_per_hold * per_hold + (rest + BLOCK - 1) // BLOCK
+def save(direction, checkpoints, block, held):
+    checkpoints.held[block] = held
+    linear.copy_pair(direction.b, direction.l, checkpoints.values[block, 0], checkpoints.values[block, 1])
+    linear.copy(direction.eb, checkpoints.exponents[block, 0])
+    if not held:
+        linear.copy(direction.el, checkpoints.exponents[block, 1])
 
 
 @kernel
-def posteriors(direction, mirrored, emissions, labels, frames_per_hold, checkpoints, exponent, posterior):
+def restore(direction, checkpoints, block):
+    linear.copy_pair(checkpoints.values[block, 0], checkpoints.values[block, 1], direction.b, direction.l)
+    linear.copy(checkpoints.exponents[block, 0], direction.eb)
+    linear.copy(checkpoints.exponents[block, 0 if checkpoints.held[block] else 1], direction.el)
+
+
+@kernel
+def posteriors(direction, mirrored, emissions, labels, frames_per_block, checkpoints, probability, posterior):
     """Probability of each class of the target in each frame, given the target: rows of posterior sum to 1.
+
+    Only those of labels are computed; the blank has what they leave, which float64 gives to 1e-12.
 
     Args:
         direction, mirrored: of `make_directions`; the forward sweep has run.
-        exponent: of the probability that `forward` returned.
+        probability: (m, e) that `forward` returned.
         posterior: (T, K) output.
     """
-    exponent -= exponent & 1
+    mantissa, exponent = probability
     frames = emissions.lowest.size
     columns = direction.b.size
     scratch = np.empty((5, columns + PAD), np.int64)
-    values = aligned_empty(3 * BLOCK + 2, columns)
+    values = aligned_empty(2 * BLOCK + 1, columns)
     # at places that a block does not write, a state has no mass in the other direction
     values[:] = 0.0
-    p, weights = values[:BLOCK], values[BLOCK : BLOCK + 2]
-    blanks, joint = values[BLOCK + 2 : 2 * BLOCK + 2], values[2 * BLOCK + 2 :]
-    totals = np.empty((BLOCK, 2))
+    p, joint, weight = values[:BLOCK], values[BLOCK : 2 * BLOCK], values[2 * BLOCK]
+    order = np.arange(BLOCK - 1, -1, -1).astype(np.uint64)
     sums = np.empty(emissions.values.shape[1])
-    block = checkpoints.held.size
-    for held_from in range((frames - 1) // frames_per_hold * frames_per_hold, -1, -frames_per_hold):
-        held_to = min(frames, held_from + frames_per_hold)
-        first, last = live_places(mirrored, frames - held_to, frames - held_from, frames, labels)
-        held = checkpoints.held[block - 1] and hold(
-            mirrored, first, last, emissions.lowest[held_from:held_to], frames_per_hold, scratch
+    for block in range(checkpoints.held.size - 1, -1, -1):
+        start = block * frames_per_block
+        stop = min(frames, start + frames_per_block)
+        first, last = live_places(mirrored, frames - stop, frames - start, frames, labels)
+        # the forward places whose labels mirror into first to last, and those that are live
+        from_, to = live_places(direction, start, stop, frames, labels)
+        from_ = min(from_, max(PAD, columns - last - PAD))
+        to = max(to, columns - first)
+        restore(direction, checkpoints, block)
+        held = checkpoints.held[block] and hold(
+            mirrored, first, last, emissions.lowest[start:stop], frames_per_block, scratch
         )
         if held:
-            # the forward places that mirror into first to last, labels one place further than blanks
-            from_, to = live_places(direction, held_from, held_to, frames, labels)
-            from_ = min(from_, max(PAD, columns - last - PAD))
-            to = max(to, columns - first)
-            exponents = checkpoints.exponents[block - 1, 0]
-            linear.step_factors(exponents, direction.skip, direction.right, direction.skip_right, from_, to)
-            linear.meeting_weights(exponents, mirrored.eb, exponent, weights[0], weights[1], from_, to)
-        else:
-            stepwise.normalise_states(mirrored.b, mirrored.l, mirrored.eb, mirrored.el)
-        for start in range(held_from + (held_to - held_from - 1) // BLOCK * BLOCK, held_from - 1, -BLOCK):
-            stop = min(held_to, start + BLOCK)
-            block -= 1
-            linear.copy_states(
-                checkpoints.values[block, 0], checkpoints.values[block, 1],
-                checkpoints.exponents[block, 0], checkpoints.exponents[block, 1],
-                direction.b, direction.l, direction.eb, direction.el,
+            emission = emissions.values[start:stop]
+            linear.step_factors(direction.eb, direction.skip, direction.right, direction.skip_right, from_, to)
+            linear.meeting_weights(direction.eb, mirrored.eb, exponent, weight, from_, to)
+            linear.expand(emission, mirrored.slots, p, columns - to - PAD, columns - from_)
+            linear.advance_and_record(
+                direction.b, direction.l, direction.right, direction.skip_right, weight,
+                p, emission, from_, to, joint,
             )  # fmt: skip
-            if held:
-                emission = emissions.values[start:stop]
-                linear.expand(emission, direction.slots, p, from_, to)
-                linear.advance_and_record(
-                    direction.b, direction.l, direction.right, direction.skip_right,
-                    p, emission, from_, to, weights[0], weights[1], blanks, joint,
-                )  # fmt: skip
-                linear.expand(emission, mirrored.slots, p, first, last)
-                linear.advance_and_meet(
-                    mirrored.b, mirrored.l, mirrored.right, mirrored.skip_right,
-                    p, emission, first, last, blanks, joint, totals,
-                )  # fmt: skip
-            else:
-                stepwise.meet_block(
-                    direction, mirrored, emissions.log2[start:stop], first, last, exponent, joint, totals
-                )
-            for k in range(stop - start):
-                gather_classes(joint[k], mirrored.slots, first, last, sums)
-                scale = 1.0 / (totals[k, 0] + totals[k, 1])
-                posterior[start + k, 0] = totals[k, 0] * scale
-                for c in range(1, posterior.shape[1]):
-                    posterior[start + k, c] = sums[c] * scale
-            if not held:
-                joint[:] = 0.0
+            linear.advance_and_meet(
+                mirrored.b, mirrored.l, mirrored.right, mirrored.skip_right,
+                p, emission, first, last, order[BLOCK - stop + start :], joint,
+            )  # fmt: skip
+        else:
+            stepwise.meet_block(
+                direction, mirrored, emissions, start, stop, from_, to, first, last, exponent, joint
+            )
+        for k in range(stop - start):
+            gather_classes(joint[k], mirrored.slots, first, last, sums)
+            write_posterior(sums, 1.0 / mantissa, posterior[start + k, : sums.size - 1])
+        if not held:
+            joint[:] = 0.0
+
+
+@kernel
+def write_posterior(sums, scale, posterior):
+    """Scaled sums of the labels' classes, and for the blank what they leave of 1."""
+    blank = 1.0
+    for c in range(1, posterior.size):
+        blank -= sums[c] * scale
+        posterior[c] = sums[c] * scale
+    posterior[0] = max(blank, 0.0)
 
 
 @kernel

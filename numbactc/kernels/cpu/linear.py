@@ -17,16 +17,16 @@ PAD = 8
 
 # Binary digits that a float64 mantissa may use within one held block. GAP and EMISSION_BITS bound how far it falls: from
 # its pair's exponent at the start, and by the block's emissions. SPAN bounds how far it rises,
-# by mass from pairs with a larger exponent; 3**8 paths add 13 digits. What a forward and a backward mantissa of one state
-# lack together of the total is then at most 2 * GAP + EMISSION_BITS <= 2 * WEIGHT_BITS, and no step leaves 2**-580 to
-# 2**1001: nothing underflows, nothing overflows.
+# by mass from pairs with a larger exponent; 3**16 paths add 26 digits. What a forward and a backward mantissa of one state
+# lack together of the total is then at most 2 * GAP + EMISSION_BITS <= WEIGHT_BITS, and no step leaves 2**-580 to
+# 2**1014: nothing underflows, nothing overflows.
 SPAN = 128
 EMISSION_BITS = 320
 GAP = 260
-WEIGHT_BITS = 430
+WEIGHT_BITS = 860
 
 NO_MASS = -(1 << 40)
-"""Exponent of a pair that no mass reaches within the block; even, as all held exponents are."""
+"""Exponent of a pair that no mass reaches within the block."""
 
 ABSENT = -ZERO_EXPONENT
 """The exponent of a zero where the smallest is asked for."""
@@ -94,7 +94,7 @@ def hold_exponents(b, l, eb, el, first, last, frames, scratch):
     if gap > GAP:
         return False
     for j in range(size):
-        e = (pair_top[j] + 1) & -2 if pair_top[j] > ZERO_EXPONENT // 2 else NO_MASS
+        e = pair_top[j] if pair_top[j] > ZERO_EXPONENT // 2 else NO_MASS
         b[j] *= bounded_power_of_two(eb[j] - e, 1022)
         l[j] *= bounded_power_of_two(el[j] - e, 1022)
         eb[j] = e
@@ -114,20 +114,15 @@ def step_factors(e, skip, right, skip_right, first, last):
 
 
 @kernel
-def meeting_weights(e, e_mirrored, offset, weight_blank, weight_label, first, last):
-    """Square roots of 2**(forward exponent + backward exponent - offset) of blanks and labels, at the forward places.
-
-    The whole weight can be larger than a float64; all exponents and the offset are even.
-    """
+def meeting_weights(e, e_mirrored, offset, weight, first, last):
+    """2**(forward exponent + backward exponent - offset) of each label, at the forward places."""
     full_width_vectors()
     mirrored = e.size - last
-    e, weight_blank, weight_label = e[first:last], weight_blank[first:last], weight_label[first:last]
-    of_blanks = e_mirrored[mirrored : mirrored + e.size]
-    of_labels = e_mirrored[mirrored - 1 : mirrored - 1 + e.size]
+    e, weight = e[first:last], weight[first:last]
+    e_mirrored = e_mirrored[mirrored - 1 : mirrored - 1 + e.size]
     for j in range(e.size):
         back = np.uint64(e.size - 1 - j)
-        weight_blank[j] = bounded_power_of_two((e[j] + of_blanks[back] - offset) >> 1, WEIGHT_BITS)
-        weight_label[j] = bounded_power_of_two((e[j] + of_labels[back] - offset) >> 1, WEIGHT_BITS)
+        weight[j] = bounded_power_of_two(e[j] + e_mirrored[back] - offset, WEIGHT_BITS)
 
 
 @kernel
@@ -148,7 +143,7 @@ def advance(b, l, right, skip_right, p, emission, first, last):
 
     Args:
         b, l, right, skip_right: state arrays and the factors of `step_factors`.
-        p: (K, PAD + W + PAD) emissions of labels, from `expand`.
+        p: (K, PAD + W + PAD) emissions of labels, from `expand`, at this direction's places.
         emission: (K, classes + 1), the blank's at [:, 0].
     """
     full_width_vectors()
@@ -166,75 +161,72 @@ def advance(b, l, right, skip_right, p, emission, first, last):
 
 
 @kernel
-def advance_and_record(b, l, right, skip_right, p, emission, first, last, weight_blank, weight_label, blanks, labels):
-    """`advance`, and keep each frame's states before their emission, weighted and mirrored, for `advance_and_meet`.
+def advance_and_record(b, l, right, skip_right, weight, p, emission, first, last, recorded):
+    """`advance`, and keep each frame's labels before their emission, weighted and mirrored, for `advance_and_meet`.
 
     Args:
-        weight_blank, weight_label: from `meeting_weights`.
-        blanks, labels: (K, PAD + W + PAD) outputs at mirrored places.
+        weight: from `meeting_weights`.
+        p: (K, PAD + W + PAD) emissions of labels, at the *mirrored* places.
+        recorded: (K, PAD + W + PAD) output, at the mirrored places.
     """
     full_width_vectors()
-    b, l = b[first:last], l[first:last]
+    b, l, weight = b[first:last], l[first:last], weight[first:last]
     right, skip_right = right[first:last], skip_right[first:last]
-    weight_blank, weight_label = weight_blank[first:last], weight_label[first:last]
-    mirrored = blanks.shape[1] - last
+    mirrored = recorded.shape[1] - last - 1
     for k in range(emission.shape[0]):
         p_blank = emission[k, 0]
-        p_label = p[k][first:last]
-        blanks_k = blanks[k][mirrored : mirrored + b.size]
-        labels_k = labels[k][mirrored - 1 : mirrored - 1 + b.size]
+        p_label = p[k][mirrored : mirrored + b.size]
+        row = recorded[k][mirrored : mirrored + b.size]
         label_left = 0.0
         for j in range(b.size):
-            blank, label = b[j], l[j]
-            x = blank + label_left * right[j]
-            y = label + blank + label_left * skip_right[j]
             back = np.uint64(b.size - 1 - j)  # unsigned: a possibly negative index would not vectorise
-            blanks_k[back] = x * weight_blank[j] * weight_blank[j]
-            labels_k[back] = y * weight_label[j] * weight_label[j]
-            b[j] = x * p_blank
-            l[j] = y * p_label[j]
+            blank, label = b[j], l[j]
+            y = label + blank + label_left * skip_right[j]
+            row[back] = y * weight[j]
+            b[j] = (blank + label_left * right[j]) * p_blank
+            l[j] = y * p_label[back]
             label_left = label
 
 
 @kernel
-def advance_and_meet(b, l, right, skip_right, p, emission, first, last, blanks, labels, totals):
+def advance_and_meet(b, l, right, skip_right, p, emission, first, last, order, joint):
     """`advance` backwards in time, multiplying with what the forward direction recorded for the same frame.
 
     Args:
-        blanks, labels: from `advance_and_record`; labels are overwritten with forward times backward.
-        totals: (K, 2) output, their sum over blanks and over labels.
+        order: (K,) K - 1 to 0. From memory, for LLVM hoists its test that no arrays overlap out of a loop that counts
+            down, and then gets it wrong, on the safe side: it would run the scalar loop, at a quarter of the speed.
+        joint: from `advance_and_record`; overwritten with forward times backward of each label.
     """
     full_width_vectors()
     b, l = b[first:last], l[first:last]
     right, skip_right = right[first:last], skip_right[first:last]
-    for k in range(emission.shape[0] - 1, -1, -1):
+    for step in range(order.size):
+        k = order[step]
         p_blank = emission[k, 0]
         p_label = p[k][first:last]
-        blanks_k, labels_k = blanks[k][first:last], labels[k][first:last]
+        row = joint[k][first:last]
         label_left = 0.0
-        blank_total = 0.0
-        label_total = 0.0
         for j in range(b.size):
             blank, label = b[j], l[j]
-            x = (blank + label_left * right[j]) * p_blank
             y = (label + blank + label_left * skip_right[j]) * p_label[j]
-            product = labels_k[j] * y
-            blank_total += blanks_k[j] * x
-            label_total += product
-            labels_k[j] = product
-            b[j] = x
+            row[j] = row[j] * y
+            b[j] = (blank + label_left * right[j]) * p_blank
             l[j] = y
             label_left = label
-        totals[k, 0] = blank_total
-        totals[k, 1] = label_total
 
 
 @kernel
-def copy_states(b, l, eb, el, to_b, to_l, to_eb, to_el):
-    """Copy four state arrays."""
+def copy_pair(x, y, to_x, to_y):
+    """Copy two arrays."""
     full_width_vectors()
-    for j in range(b.size):
-        to_b[j] = b[j]
-        to_l[j] = l[j]
-        to_eb[j] = eb[j]
-        to_el[j] = el[j]
+    for j in range(x.size):
+        to_x[j] = x[j]
+        to_y[j] = y[j]
+
+
+@kernel
+def copy(x, to):
+    """Copy one array."""
+    full_width_vectors()
+    for j in range(x.size):
+        to[j] = x[j]

@@ -13,6 +13,7 @@ from numbactc.kernels.cpu.vector import maximum, minimum
 from numbactc.kernels.jit import full_width_vectors, kernel
 
 LOG2_E = math.log2(math.e)
+LOWEST = np.finfo(np.float64).min
 IMPOSSIBLE = -(2.0**39)
 """log2 of a probability from which it counts as 0, so that a mask of finfo.min is a mask: 3.8e11 nats."""
 
@@ -57,34 +58,47 @@ def row_is_bad(row):
     return bad > 0
 
 
+TOO_SMALL = -1000.0
+"""log2 of a probability from which a frame's emissions are kept as logarithms, for a float64 may not hold them."""
+
+
 @kernel
-def row_emissions(row, classes, offset, log2_sum, log2_emission, emission):
-    """Probabilities of the target's classes in one frame, and their log2, which reaches further down than a float64.
+def row_emissions(row, classes, offset, log2_sum, emission):
+    """Probabilities of the target's classes in one frame.
 
     Args:
         row: (C,) scores, none of them NaN.
         classes: (K,) distinct classes, the blank first.
         offset, log2_sum: what normalises the row, finite.
-        log2_emission, emission: (K + 1,) float64 outputs; the last one stands for no class at all and is 0.
+        emission: (K + 1,) float64 output; the last one stands for no class at all and is 0.
 
     Returns:
-        The lowest log2 that is not -inf, 0 if there is none.
+        The lowest log2 that is not -inf, 0 if there is none. Below TOO_SMALL, emission holds log2 of the probabilities.
     """
     full_width_vectors()
     count = classes.size
     for k in range(count):
-        log2_emission[k] = np.float64(row[classes[k]])
+        emission[k] = np.float64(row[np.uint64(classes[k])])
     lowest = 0.0
     for k in range(count):
-        y = (log2_emission[k] - offset) * LOG2_E - log2_sum
-        possible = y > IMPOSSIBLE
-        lowest = minimum(lowest, y if possible else 0.0)
-        log2_emission[k] = y if possible else -np.inf
+        y = (emission[k] - offset) * LOG2_E - log2_sum
+        emission[k] = y if y > IMPOSSIBLE else LOWEST
     for k in range(count):
-        y = log2_emission[k]
-        emission[k] = exp2(y) if y >= -1022.0 else 0.0
-    log2_emission[count] = -np.inf
-    emission[count] = 0.0
+        lowest = minimum(lowest, emission[k])
+    if lowest < TOO_SMALL:
+        lowest = 0.0
+        for k in range(count):
+            if emission[k] == LOWEST:
+                emission[k] = -np.inf
+            else:
+                lowest = min(lowest, emission[k])
+    if lowest >= TOO_SMALL:
+        smallest = exp2(-np.inf)  # which exp2 gives instead of 0
+        for k in range(count):
+            emission[k] = exp2(emission[k]) - smallest
+        emission[count] = 0.0
+    else:
+        emission[count] = -np.inf
     return lowest
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from numbactc.kernels.cpu.exp2 import exp2
-from numbactc.kernels.cpu.linear import PAD
+from numbactc.kernels.cpu.rows import TOO_SMALL
 from numbactc.kernels.jit import kernel
 from numbactc.kernels.scaled import ZERO_EXPONENT, add, normalise, power_of_two
 
@@ -24,15 +24,29 @@ def split_log2(y):
 
 
 @kernel
-def step(direction, log2_emission, first, last, x, y, ex, ey):
-    """Move the places first to last on by one frame, in place; x, y, ex, ey get the states before their emission.
+def scaled_emissions(emissions, t):
+    """Mantissas and exponents of one frame's emissions."""
+    values = emissions.values[t]
+    mantissas = np.empty(values.size)
+    exponents = np.empty(values.size, np.int64)
+    for c in range(values.size):
+        if emissions.lowest[t] < TOO_SMALL:
+            mantissas[c], exponents[c] = split_log2(values[c])
+        else:
+            mantissas[c], exponents[c] = normalise(values[c], 0)
+    return mantissas, exponents
+
+
+@kernel
+def step(direction, emissions, t, first, last, y, ey):
+    """Move the places first to last on by frame t, in place; y, ey get the labels before their emission.
 
     Args:
         direction: a `lattice.Direction` with normalised states.
-        log2_emission: (K + 1,) of this frame.
+        emissions: `lattice.Emissions`.
     """
     b, l, eb, el = direction.b, direction.l, direction.eb, direction.el
-    blank_m, blank_e = split_log2(log2_emission[0])
+    emission, emission_exponent = scaled_emissions(emissions, t)
     left_m, left_e = 0.0, ZERO_EXPONENT
     for j in range(first, last):
         m, e = add(b[j], eb[j], left_m, left_e)
@@ -40,11 +54,10 @@ def step(direction, log2_emission, first, last, x, y, ex, ey):
         if direction.skip[j] != 0.0:
             n, f = add(n, f, left_m, left_e)
         left_m, left_e = l[j], el[j]
-        x[j], ex[j] = normalise(m, e)
-        y[j], ey[j] = normalise(n, f)
-        label_m, label_e = split_log2(log2_emission[direction.slots[j]])
-        b[j], eb[j] = normalise(x[j] * blank_m, ex[j] + blank_e)
-        l[j], el[j] = normalise(y[j] * label_m, ey[j] + label_e)
+        y[j], ey[j] = n, f
+        slot = direction.slots[j]
+        b[j], eb[j] = normalise(m * emission[0], e + emission_exponent[0])
+        l[j], el[j] = normalise(n * emission[slot], f + emission_exponent[slot])
 
 
 @kernel
@@ -56,53 +69,38 @@ def normalise_states(b, l, eb, el):
 
 
 @kernel
-def meet(x, y, ex, ey, mirrored, offset, first, last, joint):
-    """Forward times backward over 2**offset, for each state of one frame.
+def meet(y, ey, mirrored, offset, first, last, joint):
+    """Forward times backward over 2**offset, for each label of one frame.
 
     Args:
-        x, y, ex, ey: forward states before their emission, at their own places.
+        y, ey: forward labels before their emission, at their own places.
         mirrored: the backward direction, its states after the emission.
-        joint: output of labels, at the mirrored places first to last.
-
-    Returns:
-        (sum over blanks, sum over labels)
+        joint: output, at the mirrored places first to last.
     """
-    blank_total = 0.0
-    label_total = 0.0
     for i in range(first, last):
-        j = x.size - 1 - i  # place of the blank that mirrors into i; its left neighbour's label does too
-        weight = power_of_two(min(ex[j] + mirrored.eb[i] - offset, 1000))
-        blank_total += x[j] * mirrored.b[i] * weight
-        weight = power_of_two(min(ey[j - 1] + mirrored.el[i] - offset, 1000))
-        joint[i] = y[j - 1] * mirrored.l[i] * weight
-        label_total += joint[i]
-    return blank_total, label_total
+        j = y.size - 2 - i  # the place of the label that mirrors into i
+        joint[i] = y[j] * mirrored.l[i] * power_of_two(min(ey[j] + mirrored.el[i] - offset, 1000))
 
 
 @kernel
-def meet_block(direction, mirrored, log2_emission, first, last, offset, joint, totals):
+def meet_block(direction, mirrored, emissions, start, stop, from_, to, first, last, offset, joint):
     """What `linear.advance_and_record` and `linear.advance_and_meet` do together, for one block.
 
     Args:
-        direction, mirrored: before and after the block, in time; states of mirrored are normalised.
-        log2_emission: (frames, K + 1).
-        joint, totals: outputs as in `linear.advance_and_meet`.
+        direction, mirrored: before and after the block, in time.
+        emissions, start, stop: the block's are frames start to stop.
+        from_, to, first, last: live places of direction and of mirrored.
+        joint: output as in `linear.advance_and_meet`.
     """
-    frames, columns = log2_emission.shape[0], joint.shape[1]
-    recorded = np.zeros((frames, 2, columns))
-    exponents = np.zeros((frames, 2, columns), np.int64)
-    unused = np.empty((2, columns))
-    unused_exponents = np.empty((2, columns), np.int64)
+    frames, columns = stop - start, joint.shape[1]
+    recorded = np.zeros((frames, columns))
+    exponents = np.zeros((frames, columns), np.int64)
+    unused = np.empty(columns)
+    unused_exponents = np.empty(columns, np.int64)
     normalise_states(direction.b, direction.l, direction.eb, direction.el)
+    normalise_states(mirrored.b, mirrored.l, mirrored.eb, mirrored.el)
     for k in range(frames):
-        step(
-            direction, log2_emission[k], PAD, columns - PAD,
-            recorded[k, 0], recorded[k, 1], exponents[k, 0], exponents[k, 1],
-        )  # fmt: skip
+        step(direction, emissions, start + k, from_, to, recorded[k], exponents[k])
     for k in range(frames - 1, -1, -1):
-        step(
-            mirrored, log2_emission[k], first, last, unused[0], unused[1], unused_exponents[0], unused_exponents[1]
-        )
-        totals[k, 0], totals[k, 1] = meet(
-            recorded[k, 0], recorded[k, 1], exponents[k, 0], exponents[k, 1], mirrored, offset, first, last, joint[k]
-        )
+        step(mirrored, emissions, start + k, first, last, unused, unused_exponents)
+        meet(recorded[k], exponents[k], mirrored, offset, first, last, joint[k])
