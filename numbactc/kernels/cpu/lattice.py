@@ -10,6 +10,7 @@ import numpy as np
 
 from numbactc.kernels.cpu import linear, stepwise
 from numbactc.kernels.cpu.linear import PAD
+from numbactc.kernels.cpu.rows import TOO_SMALL
 from numbactc.kernels.jit import kernel
 from numbactc.kernels.scaled import add, normalise
 
@@ -230,8 +231,16 @@ def posteriors(direction, mirrored, emissions, labels, frames_per_block, checkpo
         for k in range(stop - start):
             gather_classes(joint[k], mirrored.slots, first, last, sums)
             write_posterior(sums, 1.0 / mantissa, posterior[start + k, : sums.size - 1])
+            if emissions.values[start + k, 0] == impossible(emissions.lowest[start + k]):
+                posterior[start + k, 0] = 0.0  # a masked blank has nothing, where round-off would leave something
         if not held:
             joint[:] = 0.0
+
+
+@kernel
+def impossible(lowest):
+    """How `rows.row_emissions` writes a probability of 0 in a frame with this lowest log2."""
+    return -np.inf if lowest < TOO_SMALL else 0.0
 
 
 @kernel
