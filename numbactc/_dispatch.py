@@ -44,15 +44,16 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
     storage, strides = _flat_view(scores)
     real = _arithmetic(scores)
     distinct = min(int(target_lengths.max(initial=0)), classes_in_row - 1) + 1
+    columns = int(batch.padded.py_func(distinct))
     saved = Saved(
         losses=np.empty(utterances),
         row_stats=_memory.empty("row_stats", (utterances, 2, frames), real),
         class_counts=np.empty(utterances, np.int64),
-        classes=np.empty((utterances, distinct), np.int64),
+        classes=np.empty((utterances, columns), np.int64),
         posteriors=_memory.empty("posteriors", (utterances, frames, distinct) if keep else (utterances, 0, 0), real),
     )
 
-    emission = _memory.empty("emission", (utterances, frames * (distinct + 1)), np.float64)
+    emission = _memory.empty("emission", (utterances, frames * columns), np.float64)
 
     def run(some: np.ndarray) -> None:
         batch.forward(

@@ -15,6 +15,7 @@ from numbactc.kernels.cpu.load import load_row, result_row, store_row
 from numbactc.kernels.jit import borrow, kernel
 
 LN_2 = math.log(2.0)
+VECTOR = 8
 
 
 @kernel
@@ -24,13 +25,13 @@ def distinct_classes(labels, blank, last_seen, classes, slots):
     Args:
         labels: (L,) classes, in range.
         last_seen: (C,) zeros; zeros again on return.
-        classes: (min(L, C) + 1,) output: the class of each number.
+        classes: output: the class of each number, then the blank again as far as it goes.
         slots: (L,) output: the number of each label.
 
     Returns:
         How many classes there are, the blank among them.
     """
-    classes[0] = blank
+    classes[:] = blank
     count = 1
     for j in range(labels.size):
         label = labels[j]
@@ -45,6 +46,12 @@ def distinct_classes(labels, blank, last_seen, classes, slots):
 
 
 @kernel
+def padded(count):
+    """Columns for the emissions of count classes and at least one for none, in whole vectors."""
+    return (count + VECTOR) // VECTOR * VECTOR
+
+
+@kernel
 def fewest_frames(slots):
     """Frames that a target needs: one for each label and one for the blank between equal neighbours."""
     needed = slots.size
@@ -55,7 +62,7 @@ def fewest_frames(slots):
 
 
 @kernel
-def read_row(row, normalise, classes, row_stats, t, emission):
+def read_row(row, normalise, classes, count, row_stats, t, emission):
     """One frame on the way down: what normalises it, and the emissions of the target's classes.
 
     Returns:
@@ -66,7 +73,7 @@ def read_row(row, normalise, classes, row_stats, t, emission):
     else:
         # the target's own best score: log-probabilities that need not be normalised may have any offset
         largest = row[classes[0]]
-        for k in range(1, classes.size):
+        for k in range(1, count):
             largest = max(largest, row[classes[k]])
         log2_sum = np.nan if rows.row_is_bad(row) else 0.0
     if log2_sum != log2_sum:
@@ -74,16 +81,16 @@ def read_row(row, normalise, classes, row_stats, t, emission):
     row_stats[0, t] = largest
     row_stats[1, t] = log2_sum
     offset = max(np.float64(largest), rows.LOWEST)
-    lowest = rows.row_emissions(row, classes, offset, log2_sum, emission)
+    lowest = rows.row_emissions(row, classes, count, offset, log2_sum, emission)
     return lowest, 0.0 if normalise or largest == -np.inf else offset * rows.LOG2_E
 
 
 @kernel
-def one_loss(slots, labels, classes, emissions, keep, posterior):
+def one_loss(slots, labels, count, emissions, keep, posterior):
     """log2 of the target's probability under the emissions of `read_frames`; with `keep`, posteriors too."""
     frames = emissions.lowest.size
     frames_per_block = lattice.block_length(emissions.lowest)
-    direction, mirrored = lattice.make_directions(slots, labels, classes)
+    direction, mirrored = lattice.make_directions(slots, labels, count)
     columns = direction.b.size
     blocks = (frames + frames_per_block - 1) // frames_per_block if keep else 0
     checkpoints = lattice.Checkpoints(
@@ -93,7 +100,9 @@ def one_loss(slots, labels, classes, emissions, keep, posterior):
     if m == 0.0:
         return -np.inf
     if keep:
-        lattice.posteriors(direction, mirrored, emissions, labels, frames_per_block, checkpoints, (m, e), posterior)
+        lattice.posteriors(
+            direction, mirrored, emissions, labels, count, frames_per_block, checkpoints, (m, e), posterior
+        )
     return math.log2(m) + e
 
 
@@ -110,11 +119,11 @@ def forward(
         input_lengths, target_lengths: (N,) int64, in range.
         normalise: scores are raw and go through a softmax.
         utterances: which of the N to do.
-        emission: (N, T * (K + 1)) float64 scratch.
+        emission: (N, T * K) float64 scratch.
         losses: (N,) output, nats; inf where no path fits, NaN where a score is NaN or +inf.
         row_stats: (N, 2, T) output: largest score, log2 of the sum, of each frame.
-        class_counts, classes: (N,) and (N, K) outputs: the target's classes, the blank first.
-        posteriors: (N, T, K) output; K may be 0 without `keep`.
+        class_counts, classes: (N,) and (N, K) outputs: the target's classes, the blank first; K is `padded`.
+        posteriors: (N, T, classes of the target) output, or of no width without `keep`.
     """
     storage, emission, row_stats, classes = borrow(storage), borrow(emission), borrow(row_stats), borrow(classes)
     batch = losses.size
@@ -133,10 +142,11 @@ def forward(
             if t < input_lengths[n] and removed[n] == removed[n]:
                 count = class_counts[n]
                 row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch)
-                at = t * (count + 1)
+                columns = padded(count)
                 low, factor = read_row(
-                    row, normalise, classes[n, :count], row_stats[n], t, emission[n, at : at + count + 1]
-                )
+                    row, normalise, classes[n, :columns], count, row_stats[n], t,
+                    emission[n, t * columns : (t + 1) * columns],
+                )  # fmt: skip
                 lowest[n, t] = low
                 removed[n] += factor
     for n in utterances:
@@ -150,7 +160,7 @@ def forward(
             losses[n] = 0.0
         else:
             emissions = lattice.Emissions(
-                emission[n, : frames * (count + 1)].reshape(frames, count + 1), lowest[n, :frames]
+                emission[n, : frames * padded(count)].reshape(frames, padded(count)), lowest[n, :frames]
             )
             log2_probability = one_loss(target_slots, labels, count, emissions, keep, posteriors[n])
             loss = -LN_2 * (log2_probability + removed[n])

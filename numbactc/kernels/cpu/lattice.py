@@ -40,9 +40,9 @@ class Checkpoints(NamedTuple):
 
 
 class Emissions(NamedTuple):
-    """What `rows.row_emissions` wrote for each frame: column 0 the blank, the last column no label at all."""
+    """What `rows.row_emissions` wrote for each frame: column 0 the blank, the last columns no label at all."""
 
-    values: np.ndarray  # (T, K + 1) probabilities, or log2 of them in frames where lowest < rows.TOO_SMALL
+    values: np.ndarray  # (T, K) probabilities, or log2 of them in frames where lowest < rows.TOO_SMALL
     lowest: np.ndarray  # (T,) smallest finite log2
 
 
@@ -62,10 +62,12 @@ def make_directions(slots, labels, none):
         slots: (L,) column of each label's emission.
         none: the column that stands for no label.
     """
-    width = (labels + PAD) // PAD * PAD
+    width = (labels + 1 + PAD) // PAD * PAD  # one more than the pairs, which lets the two directions mirror
     columns = width + 2 * PAD
-    return make_direction(slots[:labels], none, PAD, columns), make_direction(
-        slots[:labels][::-1].copy(), none, PAD + width - 1 - labels, columns
+    forward_slots = slots[:labels]
+    return (
+        make_direction(forward_slots, none, PAD + 1, columns),
+        make_direction(forward_slots[::-1].copy(), none, PAD + width - 1 - labels, columns),
     )
 
 
@@ -179,7 +181,7 @@ def restore(direction, checkpoints, block):
 
 
 @kernel
-def posteriors(direction, mirrored, emissions, labels, frames_per_block, checkpoints, probability, posterior):
+def posteriors(direction, mirrored, emissions, labels, count, frames_per_block, checkpoints, probability, posterior):
     """Probability of each class of the target in each frame, given the target: rows of posterior sum to 1.
 
     Only those of labels are computed; the blank has what they leave, which float64 gives to 1e-12.
@@ -187,7 +189,8 @@ def posteriors(direction, mirrored, emissions, labels, frames_per_block, checkpo
     Args:
         direction, mirrored: of `make_directions`; the forward sweep has run.
         probability: (m, e) that `forward` returned.
-        posterior: (T, K) output.
+        count: classes of the target, the blank among them.
+        posterior: (T, count) output.
     """
     mantissa, exponent = probability
     frames = emissions.lowest.size
@@ -205,8 +208,7 @@ def posteriors(direction, mirrored, emissions, labels, frames_per_block, checkpo
         first, last = live_places(mirrored, frames - stop, frames - start, frames, labels)
         # the forward places whose labels mirror into first to last, and those that are live
         from_, to = live_places(direction, start, stop, frames, labels)
-        from_ = min(from_, max(PAD, columns - last - PAD))
-        to = max(to, columns - first)
+        from_, to = min(from_, columns - last), max(to, columns - first)
         restore(direction, checkpoints, block)
         held = checkpoints.held[block] and hold(
             mirrored, first, last, emissions.lowest[start:stop], frames_per_block, scratch
@@ -215,7 +217,7 @@ def posteriors(direction, mirrored, emissions, labels, frames_per_block, checkpo
             emission = emissions.values[start:stop]
             linear.step_factors(direction.eb, direction.skip, direction.right, direction.skip_right, from_, to)
             linear.meeting_weights(direction.eb, mirrored.eb, exponent, weight, from_, to)
-            linear.expand(emission, mirrored.slots, p, columns - to - PAD, columns - from_)
+            linear.expand(emission, mirrored.slots, p, columns - to, columns - from_)
             linear.advance_and_record(
                 direction.b, direction.l, direction.right, direction.skip_right, weight,
                 p, emission, from_, to, joint,
@@ -230,7 +232,7 @@ def posteriors(direction, mirrored, emissions, labels, frames_per_block, checkpo
             )
         for k in range(stop - start):
             gather_classes(joint[k], mirrored.slots, first, last, sums)
-            write_posterior(sums, 1.0 / mantissa, posterior[start + k, : sums.size - 1])
+            write_posterior(sums, 1.0 / mantissa, posterior[start + k][:count])
             if emissions.values[start + k, 0] == impossible(emissions.lowest[start + k]):
                 posterior[start + k, 0] = 0.0  # a masked blank has nothing, where round-off would leave something
         if not held:

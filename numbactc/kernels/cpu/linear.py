@@ -4,8 +4,9 @@ Over K frames a state keeps the exponent that `hold_exponents` gave it, and only
 beforehand from the smallest emission and from the neighbours that can reach the state in K frames; where a float64 could
 leave its range, `hold_exponents` says so and the frames are done by `stepwise.py`. Nothing is ever lost to underflow.
 
-State arrays start PAD places before pair 0: place PAD + j holds blank j and label j. All loops run over whole vectors.
-The backward recursion is the same one on the mirrored target: blank j at place PAD + W - 1 - j, label j at PAD + W - 2 - j.
+A place of a state array holds one pair, blank j and label j; before and behind the W places of the pairs there are PAD
+more. All loops run over whole vectors. The backward recursion is the same one on the mirrored target. Both directions
+are placed such that a label's two places add up to the number of columns less 1: reversed vectors stay whole.
 """
 
 import numpy as np
@@ -119,7 +120,7 @@ def meeting_weights(e, e_mirrored, offset, weight, first, last):
     full_width_vectors()
     mirrored = e.size - last
     e, weight = e[first:last], weight[first:last]
-    e_mirrored = e_mirrored[mirrored - 1 : mirrored - 1 + e.size]
+    e_mirrored = e_mirrored[mirrored : mirrored + e.size]
     for j in range(e.size):
         back = np.uint64(e.size - 1 - j)
         weight[j] = bounded_power_of_two(e[j] + e_mirrored[back] - offset, WEIGHT_BITS)
@@ -172,7 +173,7 @@ def advance_and_record(b, l, right, skip_right, weight, p, emission, first, last
     full_width_vectors()
     b, l, weight = b[first:last], l[first:last], weight[first:last]
     right, skip_right = right[first:last], skip_right[first:last]
-    mirrored = recorded.shape[1] - last - 1
+    mirrored = recorded.shape[1] - last
     for k in range(emission.shape[0]):
         p_blank = emission[k, 0]
         p_label = p[k][mirrored : mirrored + b.size]

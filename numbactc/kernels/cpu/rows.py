@@ -63,42 +63,42 @@ TOO_SMALL = -1000.0
 
 
 @kernel
-def row_emissions(row, classes, offset, log2_sum, emission):
+def row_emissions(row, classes, count, offset, log2_sum, emission):
     """Probabilities of the target's classes in one frame.
 
     Args:
         row: (C,) scores, none of them NaN.
-        classes: (K,) distinct classes, the blank first.
+        classes: (K,) distinct classes, the blank first, then any, up to a whole number of vectors.
+        count: how many are distinct, fewer than K.
         offset, log2_sum: what normalises the row, finite.
-        emission: (K + 1,) float64 output; the last one stands for no class at all and is 0.
+        emission: (K,) float64 output; those from count on stand for no class at all and are 0.
 
     Returns:
         The lowest log2 that is not -inf, 0 if there is none. Below TOO_SMALL, emission holds log2 of the probabilities.
     """
     full_width_vectors()
-    count = classes.size
-    for k in range(count):
+    for k in range(classes.size):
         emission[k] = np.float64(row[np.uint64(classes[k])])
     lowest = 0.0
-    for k in range(count):
+    for k in range(classes.size):
         y = (emission[k] - offset) * LOG2_E - log2_sum
         emission[k] = y if y > IMPOSSIBLE else LOWEST
-    for k in range(count):
+    for k in range(classes.size):
         lowest = minimum(lowest, emission[k])
     if lowest < TOO_SMALL:
         lowest = 0.0
-        for k in range(count):
+        for k in range(classes.size):
             if emission[k] == LOWEST:
                 emission[k] = -np.inf
             else:
                 lowest = min(lowest, emission[k])
-    if lowest >= TOO_SMALL:
-        smallest = exp2(-np.inf)  # which exp2 gives instead of 0
-        for k in range(count):
-            emission[k] = exp2(emission[k]) - smallest
-        emission[count] = 0.0
-    else:
-        emission[count] = -np.inf
+    if lowest < TOO_SMALL:
+        emission[count:] = -np.inf
+        return lowest
+    smallest = exp2(-np.inf)  # which exp2 gives instead of 0
+    for k in range(classes.size):
+        emission[k] = exp2(emission[k]) - smallest
+    emission[count:] = 0.0
     return lowest
 
 

@@ -78,7 +78,7 @@ def meet(y, ey, mirrored, offset, first, last, joint):
         joint: output, at the mirrored places first to last.
     """
     for i in range(first, last):
-        j = y.size - 2 - i  # the place of the label that mirrors into i
+        j = y.size - 1 - i  # the place of the label that mirrors into i
         joint[i] = y[j] * mirrored.l[i] * power_of_two(min(ey[j] + mirrored.el[i] - offset, 1000))
 
 
