@@ -1,0 +1,168 @@
+"""Who is measured. A peer turns a `Problem` into calls without arguments; what it does before that is not timed.
+
+Every peer starts from the same float32 logits and computes the same number, `mean over N of loss / L`, and where
+asked its gradient with respect to the logits. Frameworks are imported when a peer is loaded, so a peer that is not
+installed costs nothing but its row, and that row says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.shapes import Problem
+
+Call = Callable[[], object]
+Evaluation = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What a peer offers for one problem.
+
+    `forward` computes the mean loss without a graph for the gradient. `forward_backward` is one step of training: the
+    old gradient is dropped, the loss computed, the gradient of the logits computed. Both return when the result is
+    there. `evaluate` gives the losses (N,), in nats, and the gradient (T, N, C) of their sum. `prepare` compiles
+    `forward_backward` for this shape without running it, where the peer can tell the two apart.
+    """
+
+    forward: Call
+    forward_backward: Call
+    evaluate: Callable[[], Evaluation]
+    prepare: Call = lambda: None
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A name, what it needs, which label it has in tables, and how it is bound to a problem."""
+
+    name: str
+    label: str
+    modules: tuple[str, ...]
+    load: Callable[[Problem], Calls]
+
+    @property
+    def missing(self) -> list[str]:
+        """The modules that are not installed; empty when the peer can be measured."""
+        return [module for module in self.modules if importlib.util.find_spec(module) is None]
+
+    @property
+    def version(self) -> str | None:
+        """Version of the peer, None where it is not installed."""
+        return None if self.missing else version_of(self.modules[0])
+
+
+def version_of(module: str) -> str | None:
+    """The version of an installed distribution, else the module's own word, else None."""
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:
+        if importlib.util.find_spec(module) is None:
+            return None
+        return getattr(importlib.import_module(module), "__version__", None)
+
+
+def _torch_calls(problem: Problem, loss_function: Callable[..., Any], dtype: str = "float32") -> Calls:
+    """Calls of anything that takes logits, targets, input_lengths, target_lengths and `reduction`."""
+    torch = importlib.import_module("torch")
+    logits = torch.from_numpy(problem.logits).to(getattr(torch, dtype)).requires_grad_()
+    rest = [torch.from_numpy(array) for array in (problem.targets, problem.input_lengths, problem.target_lengths)]
+
+    def forward() -> object:
+        with torch.no_grad():
+            return loss_function(logits, *rest, reduction="mean")
+
+    def forward_backward() -> object:
+        logits.grad = None
+        loss_function(logits, *rest, reduction="mean").backward()
+        return logits.grad
+
+    def evaluate() -> Evaluation:
+        logits.grad = None
+        losses = loss_function(logits, *rest, reduction="none")
+        losses.sum().backward()
+        return losses.detach().numpy(), logits.grad.numpy()
+
+    return Calls(forward, forward_backward, evaluate)
+
+
+def load_numbactc(problem: Problem) -> Calls:
+    """`numbactc.ctc_loss_with_logits`."""
+    return _torch_calls(problem, importlib.import_module("numbactc").ctc_loss_with_logits)
+
+
+def load_torch(problem: Problem, dtype: str = "float32") -> Calls:
+    """`log_softmax`, then `torch.nn.functional.ctc_loss`, with the backward of both, since ours starts at logits."""
+    functional = importlib.import_module("torch").nn.functional
+
+    def loss_function(logits: Any, *rest: Any, reduction: str) -> Any:
+        return functional.ctc_loss(functional.log_softmax(logits, dim=-1), *rest, reduction=reduction)
+
+    return _torch_calls(problem, loss_function, dtype)
+
+
+def load_optax(problem: Problem) -> Calls:
+    """`optax.ctc_loss` under `jax.jit`, compiled for this shape; its logits lie as (N, T, C) from the start."""
+    jax, optax = importlib.import_module("jax"), importlib.import_module("optax")
+    frames, labels = problem.logits.shape[0], problem.targets.shape[1]
+    logits = jax.numpy.asarray(np.ascontiguousarray(problem.logits.transpose(1, 0, 2)))
+    targets = jax.numpy.asarray(problem.targets.astype(np.int32))
+    # A padding is 1.0 where there is nothing, as optax wants it.
+    logit_paddings = (np.arange(frames) >= problem.input_lengths[:, None]).astype(np.float32)
+    label_paddings = (np.arange(labels) >= problem.target_lengths[:, None]).astype(np.float32)
+    rest = (jax.numpy.asarray(logit_paddings), targets, jax.numpy.asarray(label_paddings))
+    weights = jax.numpy.asarray((1 / np.maximum(problem.target_lengths, 1)).astype(np.float32))
+
+    def losses_of(logits: Any, *rest: Any) -> Any:
+        return optax.ctc_loss(logits, *rest, blank_id=0)
+
+    def mean(logits: Any, *rest: Any) -> Any:
+        return (losses_of(logits, *rest) * weights).mean()
+
+    def total(logits: Any, *rest: Any) -> Any:
+        losses = losses_of(logits, *rest)
+        return losses.sum(), losses
+
+    functions = {
+        "forward": mean,
+        "forward_backward": jax.value_and_grad(mean),
+        "evaluate": jax.value_and_grad(total, has_aux=True),
+    }
+
+    @functools.cache
+    def compiled(name: str) -> Any:
+        return jax.jit(functions[name]).lower(logits, *rest).compile()
+
+    def call(name: str) -> Any:
+        return jax.block_until_ready(compiled(name)(logits, *rest))
+
+    def evaluate() -> Evaluation:
+        (_, losses), gradient = call("evaluate")
+        return np.asarray(losses), np.asarray(gradient).transpose(1, 0, 2)
+
+    return Calls(
+        forward=lambda: call("forward"),
+        forward_backward=lambda: call("forward_backward"),
+        evaluate=evaluate,
+        prepare=lambda: compiled("forward_backward"),
+    )
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer("numbactc", "numbactc", ("numbactc", "numba", "torch"), load_numbactc),
+        Peer("torch", "PyTorch", ("torch",), load_torch),
+        Peer("optax", "optax", ("optax", "jax"), load_optax),
+    )
+}
+REFERENCE = "torch"
+"""The peer that ratios are taken to."""

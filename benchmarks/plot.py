@@ -1,0 +1,143 @@
+"""From the rows to figures.
+
+    python -m benchmarks.plot benchmarks/results/cpu.json --figures benchmarks/figures
+
+writes `<name>-speed.png` and `<name>-accuracy.png`. Colours are Okabe and Ito's, every peer has its own marker, and
+a peer without a number is named under the axis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+from benchmarks.environment import title
+from benchmarks.peers import REFERENCE
+from benchmarks.report import Document, by_peer, label, number, sizes, unique
+from benchmarks.rows import OK, Row
+
+STYLE = {"numbactc": ("#0072B2", "o"), "torch": ("#D55E00", "s"), "optax": ("#009E73", "^")}
+OTHER = ("#CC79A7", "D")
+WIDTH, ROW, TOP, BOTTOM = 8.4, 0.5, 0.8, 0.85
+"""Inches: the figure, one row, and the room above and below the rows."""
+DPI = 110
+STEP = 0.2
+"""Distance between the peers of one row, in rows, so that equal values stay visible."""
+
+
+def _axes(document: Document, heading: str, rows: int) -> tuple[Figure, Axes]:
+    """An empty chart of `rows` rows: the heading, then machine, versions and commit in small type."""
+    height = TOP + BOTTOM + ROW * rows
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.25, right=0.97, bottom=BOTTOM / height, top=1 - TOP / height)
+    lines = [part for line in title(document["environment"]).split("\n") for part in textwrap.wrap(line, 130)]
+    figure.text(0.012, 1 - 0.1 / height, heading, fontsize=11, weight="bold", va="top")
+    figure.text(0.012, 1 - 0.36 / height, "\n".join(lines), fontsize=7.5, color="#444444", va="top")
+    axes.set_xscale("log")
+    axes.grid(axis="x", color="#E4E4E4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
+    return figure, axes
+
+
+def _peers(rows: list[Row]) -> Iterator[tuple[str, str, str, float]]:
+    """Each peer with its colour, its marker and its offset within a row."""
+    peers = [peer for (peer,) in unique(rows, "peer")]
+    for place, peer in enumerate(peers):
+        yield peer, *STYLE.get(peer, OTHER), STEP * (place - (len(peers) - 1) / 2)
+
+
+def _finish(figure: Figure, axes: Axes, names: list[str], xlabel: str, rows: list[Row], path: Path) -> Path:
+    """Names of the rows, label of the axis, legend, and the peers that have no number; writes the file."""
+    axes.set_yticks(range(len(names)), names, fontsize=8.5)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(xlabel, fontsize=8.5)
+    lost = sorted({f"{label(row['peer'])} {row['status']}" for row in rows if row["status"] != OK})
+    figure.text(0.012, 0.02, textwrap.shorten("; ".join(lost), 110), fontsize=7.5, color="#444444")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower right", ncols=max(len(labels), 1), fontsize=8.5, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    return path
+
+
+def speed_figure(document: Document, path: Path) -> Path:
+    """Ratio to PyTorch of every peer, forward + backward: dot at the median, whiskers at the quartiles."""
+    rows = [row for row in document["speed"] if row["what"] == "forward_backward"]
+    threads = min(row["threads"] for row in rows)
+    rows = [row for row in rows if row["threads"] == threads]
+    shapes = [shape for (shape,) in unique(rows, "shape")]
+    words = f"{threads} thread" + ("s" if threads > 1 else "")
+    heading = f"CTC loss and gradient from logits, CPU, {words}: speed over PyTorch's"
+    figure, axes = _axes(document, heading, len(shapes))
+    for peer, colour, marker, offset in _peers(rows):
+        ratios = [by_peer(rows, shape=shape).get(peer, {}).get("ratio") for shape in shapes]
+        points = [(ratio, place + offset) for place, ratio in enumerate(ratios) if ratio]
+        if not points:
+            continue
+        middle = [ratio["median"] for ratio, _ in points]
+        whiskers = [[abs(ratio["median"] - ratio[side]) for ratio, _ in points] for side in ("q1", "q3")]
+        places = [place for _, place in points]
+        axes.errorbar(
+            middle, places, xerr=whiskers, fmt=marker, color=colour, ms=6.5, capsize=3, lw=1.2, label=label(peer)
+        )
+        for ratio, place in points if peer != REFERENCE else []:
+            text = axes.annotate(number(ratio["median"]), (ratio["q3"], place), (7, 0), textcoords="offset points")
+            text.set(fontsize=8, color=colour, va="center")
+    reached = [value for row in rows if row["ratio"] for value in row["ratio"].values()]
+    axes.set_xlim(min(0.7, 0.8 * min(reached)), max(4.0, 1.6 * max(reached)))
+    axes.axvline(1, color="#888888", linewidth=0.8)
+    axes.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    names = [f"{shape}\n{sizes(next(iter(by_peer(rows, shape=shape).values())))}" for shape in shapes]
+    xlabel = "times as fast as PyTorch (log scale, right is faster); T, N, C, L under each name"
+    return _finish(figure, axes, names, xlabel, rows, path)
+
+
+def accuracy_figure(document: Document, path: Path) -> Path:
+    """Largest gradient error against float64, every peer and case. An error of exactly 0 has no place on the axis."""
+    rows = document["accuracy"]
+    cases = [case for (case,) in unique(rows, "case")]
+    figure, axes = _axes(document, "CTC gradient from float32 logits: largest error against float64", len(cases))
+    for peer, colour, marker, offset in _peers(rows):
+        values = [by_peer(rows, case=case).get(peer, {}).get("gradient_error") for case in cases]
+        points = [(value, place + offset) for place, value in enumerate(values) if value]
+        errors, places = [error for error, _ in points], [place for _, place in points]
+        axes.plot(errors, places, marker, color=colour, ms=6.5, label=label(peer))
+    found = [row["gradient_error"] for row in rows if row["gradient_error"]] or [1.0]
+    axes.set_xlim(10 ** math.floor(math.log10(min(found))), 10 ** math.ceil(math.log10(max(found)) + 0.01))
+    xlabel = "largest absolute error of d loss / d logits (log scale, left is better)"
+    return _finish(figure, axes, cases, xlabel, rows, path)
+
+
+def draw_figures(result: Path, folder: Path) -> list[Path]:
+    """Every figure the rows of `result` allow; returns what was written."""
+    document: Document = json.loads(result.read_text())
+    written = []
+    if any(row["ratio"] for row in document.get("speed", [])):
+        written.append(speed_figure(document, folder / f"{result.stem}-speed.png"))
+    if document.get("accuracy"):
+        written.append(accuracy_figure(document, folder / f"{result.stem}-accuracy.png"))
+    return written
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result", type=Path)
+    parser.add_argument("--figures", type=Path, default=Path("benchmarks/figures"))
+    options = parser.parse_args()
+    for figure_path in draw_figures(options.result, options.figures):
+        print(figure_path)

@@ -1,0 +1,131 @@
+"""The rows a run writes, one dataclass a table, and the words for a row without numbers.
+
+A number that could not be had is None, and `status` says why: a lost, failed or missing peer keeps its row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+OK = "ok"
+Row = dict[str, Any]
+"""A row as it lies in the JSON file."""
+
+
+def not_installed(modules: list[str]) -> str:
+    """The status of a peer whose modules are missing."""
+    return f"not installed: {', '.join(modules)}"
+
+
+def failed(error: BaseException) -> str:
+    """The status of a peer that raised, out of memory included."""
+    return f"failed: {type(error).__name__}: {error}"[:200]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles of the samples of one quantity, in the unit of the samples."""
+
+    median: float
+    q1: float
+    q3: float
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """One shape, peer, number of threads and pass. All times in ms.
+
+    `what` is `forward` or `forward_backward`. `first_call_ms` is the first call at this shape in this process,
+    compilation included. `ratio` is PyTorch's time divided by this peer's, round by round of the same run. `floor`
+    and `aim` are the ratios asked of numbactc.
+    """
+
+    shape: str
+    T: int
+    N: int
+    C: int
+    L: int
+    peer: str
+    version: str | None
+    threads: int
+    what: str
+    status: str
+    repeats: int = 0
+    first_call_ms: float | None = None
+    time_ms: Spread | None = None
+    ratio: Spread | None = None
+    floor: float | None = None
+    aim: float | None = None
+    samples_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One case and peer.
+
+    `loss_error` is the largest of the batch, relative; `gradient_error` the largest of all entries, absolute.
+    `loss_nats` is the largest loss of the batch.
+    """
+
+    case: str
+    T: int
+    N: int
+    C: int
+    L: int
+    sigma: float
+    peer: str
+    version: str | None
+    status: str
+    loss_nats: float | None = None
+    loss_error: float | None = None
+    gradient_error: float | None = None
+    loss_bound: float | None = None
+    gradient_bound: float | None = None
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """One shape and peer, forward + backward. All sizes in bytes; `extra_bytes` is peak - baseline - gradient."""
+
+    shape: str
+    T: int
+    N: int
+    C: int
+    L: int
+    peer: str
+    version: str | None
+    threads: int
+    status: str
+    method: str | None = None
+    logits_bytes: int | None = None
+    gradient_bytes: int | None = None
+    baseline_bytes: int | None = None
+    peak_bytes: int | None = None
+    extra_bytes: int | None = None
+    extra_over_logits: float | None = None
+    bound: float | None = None
+
+
+@dataclass(frozen=True)
+class StartupRow:
+    """One fresh process of numbactc, forward + backward of a tiny problem. All times in ms.
+
+    `cache` is `cold` (empty Numba cache) or `warm` (the cache the cold process left). PyTorch is imported before
+    `import_ms`.
+    """
+
+    cache: str
+    status: str
+    version: str | None = None
+    import_ms: float | None = None
+    first_call_ms: float | None = None
+    second_call_ms: float | None = None
+
+
+AnyRow = SpeedRow | AccuracyRow | MemoryRow | StartupRow
+
+
+def as_row(row: AnyRow) -> Row:
+    """A row for JSON."""
+    return asdict(row)

@@ -1,0 +1,112 @@
+"""Speed: forward, and forward + backward, of every peer on every shape, in one process with a fixed number of
+threads.
+
+    python -m benchmarks.speed --threads 1 --shapes text-line --peers numbactc,torch
+
+prints JSON rows on standard output. Thread pools are sized when a framework is imported, so a number of threads is a
+process of its own: it first confines itself to that many cores (`os.sched_setaffinity`), then sets the variables the
+frameworks read, then imports them. What no variable limits is limited by the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from benchmarks.peers import PEERS, REFERENCE, Calls
+from benchmarks.rows import OK, SpeedRow, as_row, failed, not_installed
+from benchmarks.shapes import SHAPES, Shape, draw
+from benchmarks.timing import paired_ratio, spread, take_turns, time_ms
+
+PASSES = ("forward", "forward_backward")
+PAUSE_S = 0.03
+"""With several threads: longer than OpenMP's workers spin after a loop (some 10 ms), lest one meet the next peer."""
+
+
+def confine(threads: int) -> None:
+    """Limit this process to `threads` cores and every framework imported later to as many threads."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if threads == 1:
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+def measure_shape(shape: Shape, peers: list[str], threads: int, rounds: int, budget_s: float) -> list[SpeedRow]:
+    """The rows of one shape: every peer and pass. `budget_s` is for one pass of all peers together."""
+    problem = draw(shape)
+    status: dict[str, str] = {}
+    loaded: dict[str, Calls] = {}
+    for name in peers:
+        missing = PEERS[name].missing
+        status[name] = not_installed(missing) if missing else OK
+        if not missing:
+            try:
+                loaded[name] = PEERS[name].load(problem)
+            except Exception as error:  # a peer that fails is a row of the table, not the end of the run
+                status[name] = failed(error)
+    rows = []
+    for what in PASSES:
+        rows += _measure_pass(shape, what, loaded, status, threads, rounds, budget_s)
+    return rows
+
+
+def _measure_pass(
+    shape: Shape, what: str, loaded: dict[str, Calls], known: dict[str, str], threads: int, rounds: int, budget_s: float
+) -> list[SpeedRow]:
+    status = dict(known)
+    calls: dict[str, Callable[[], object]] = {}
+    first: dict[str, float] = {}
+    for name, bound in loaded.items():
+        call = getattr(bound, what)
+        try:
+            first[name] = time_ms(call)
+            call()
+            calls[name] = call
+        except Exception as error:  # as above
+            status[name] = failed(error)
+    samples = take_turns(calls, rounds, budget_s, PAUSE_S if threads > 1 else 0.0)
+
+    def row(name: str) -> SpeedRow:
+        asked = name == "numbactc" and what == "forward_backward" and threads == 1
+        own = samples.get(name, [])
+        return SpeedRow(
+            shape.name, shape.T, shape.N, shape.C, shape.L, name, PEERS[name].version, threads, what, status[name],
+            repeats=len(own),
+            first_call_ms=first.get(name),
+            time_ms=spread(own) if own else None,
+            ratio=paired_ratio(samples[REFERENCE], own) if own and REFERENCE in samples else None,
+            floor=shape.floor if asked else None,
+            aim=shape.aim if asked else None,
+            samples_ms=tuple(round(sample, 4) for sample in own),
+        )
+
+    return [row(name) for name in status]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure as asked and print the rows as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--budget", type=float, default=15.0, help="seconds for one pass of one shape, all peers")
+    options = parser.parse_args(arguments)
+    confine(options.threads)
+    peers, rows = options.peers.split(","), []
+    with contextlib.redirect_stdout(sys.stderr):
+        for name in options.shapes.split(","):
+            print(f"speed, {options.threads} thread(s): {name}", flush=True)
+            rows += measure_shape(SHAPES[name], peers, options.threads, options.rounds, options.budget)
+    print(json.dumps([as_row(row) for row in rows]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Stage 0: a folder in LibriSpeech's layout to validated manifests, and a report of what was dropped and why.
+
+Every file is decoded once here, so that no later stage meets one that cannot be read. Repeated, it starts anew only if
+files, transcripts or rules have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+import config as configs
+from config import Config
+from data import Utterance
+from model import output_frames
+from tokens import Tokens, frames_needed
+
+FORMATS = [".flac", ".wav", ".mp3", ".ogg", ".opus"]
+
+
+def find_utterances(folder: Path) -> list[tuple[str, str, Path]]:
+    """(id, text in capitals, audio file without its suffix) of every line of every ``*.trans.txt`` under ``folder``."""
+    found = []
+    for transcript in sorted(folder.rglob("*.trans.txt")):
+        # Bytes that are not UTF-8 become a character no alphabet holds: the utterance is dropped and reported.
+        for line in transcript.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.strip():
+                name, _, text = line.strip().partition(" ")
+                found.append((name, " ".join(text.split()).upper(), transcript.parent / name))
+    return found
+
+
+def duration_of(path: Path) -> float:
+    """Seconds, by decoding all of it: a header can promise what a cut file does not hold."""
+    frames = 0
+    with soundfile.SoundFile(path) as file:
+        for block in file.blocks(65536, dtype="float32"):
+            frames += len(block)
+            if not np.isfinite(block).all():
+                raise RuntimeError("samples that are not numbers")
+        if frames == 0:
+            raise RuntimeError("no samples")
+        if file.format == "FLAC" and frames < file.frames:
+            raise RuntimeError(f"{file.frames} samples promised, {frames} found")
+        return frames / float(file.samplerate)
+
+
+def check(stem: Path, text: str, config: Config, training: bool) -> tuple[Utterance | None, str, str]:
+    """The utterance, or None with the reason and its details.
+
+    ``data.max_seconds`` saves memory in training only: leaving the long ones out of a test would flatter it.
+    """
+    tokens = Tokens(config.data.alphabet)
+    audio = next((stem.with_name(stem.name + s) for s in FORMATS if stem.with_name(stem.name + s).exists()), None)
+    if audio is None:
+        return None, "no audio file", f"none of {', '.join(FORMATS)}"
+    if not text:
+        return None, "empty transcript", ""
+    if unknown := tokens.unknown(text):
+        return None, "unknown characters", " ".join(map(repr, unknown))
+    try:
+        duration = duration_of(audio)
+    except (OSError, RuntimeError) as error:
+        return None, "unreadable", str(error)
+    if training and duration > config.data.max_seconds:
+        return None, "too long", f"{duration:.2f} s, data.max_seconds is {config.data.max_seconds:g}"
+    if duration < config.data.min_seconds:
+        return None, "too short", f"{duration:.2f} s, data.min_seconds is {config.data.min_seconds:g}"
+    fastest = duration / (max(config.data.speeds) if training else 1.0)
+    samples = math.floor(fastest * config.features.sample_rate)
+    frames = output_frames(samples // config.features.hop_length + 1, config.model.strides)
+    if frames_needed(text) > frames:
+        details = f"{frames} frames after the convolutions, {frames_needed(text)} needed"
+        return None, "too short for its text", details
+    speaker = audio.parent.parent.name
+    return Utterance(str(audio), round(duration, 4), text, speaker), "", ""
+
+
+def fingerprint(folder: Path, config: Config, training: bool) -> str:
+    """Changes when a file under ``folder`` or a rule does."""
+    rules = [config.data.alphabet, config.data.min_seconds, config.data.max_seconds, max(config.data.speeds)]
+    rules += [training, config.model.strides, config.features.hop_length, config.features.sample_rate]
+    digest = hashlib.sha256(json.dumps(rules).encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def prepare_subset(subset: str, config: Config) -> str:
+    """Write <subset>.jsonl and <subset>.dropped.txt; returns the report's line."""
+    folder = config.root / subset
+    if not folder.is_dir():
+        there = sorted(p.name for p in config.root.iterdir() if p.is_dir()) if config.root.is_dir() else []
+        raise FileNotFoundError(f"{folder} must be a folder of LibriSpeech's layout; {config.root} holds {there}")
+    out = config.manifests
+    out.mkdir(parents=True, exist_ok=True)
+    manifest, mark = out / f"{subset}.jsonl", out / f"{subset}.json"
+    training = subset in config.data.train
+    digest = fingerprint(folder, config, training)
+    if manifest.exists() and mark.exists():
+        before = json.loads(mark.read_text(encoding="utf-8"))
+        if before["fingerprint"] == digest:
+            return str(before["report"])
+    kept: list[Utterance] = []
+    dropped: list[str] = []
+    reasons: Counter[str] = Counter()
+    found = find_utterances(folder)
+    transcribed = {stem for _, _, stem in found}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in FORMATS and path.with_suffix("") not in transcribed:
+            reasons["no transcript"] += 1
+            dropped.append(f"{path.stem}: no transcript")
+    for name, text, stem in tqdm(found, desc=f"check {subset}", unit="utt"):
+        utterance, reason, details = check(stem, text, config, training)
+        if utterance is None:
+            reasons[reason] += 1
+            dropped.append(f"{name}: {reason}{f' ({details})' if details else ''}")
+        else:
+            kept.append(utterance)
+    if not kept:
+        raise ValueError(f"{folder} must hold at least one utterance that can be used; dropped: {dict(reasons)}")
+    hours = sum(u.duration for u in kept) / 3600
+    report = f"{subset}: {len(kept)} utterances, {hours:.2f} h, {len({u.speaker for u in kept})} speakers; dropped "
+    report += f"{len(dropped)}" + "".join(f", {count} {reason}" for reason, count in reasons.most_common())
+    (out / f"{subset}.dropped.txt").write_text("".join(f"{line}\n" for line in dropped), encoding="utf-8")
+    manifest.write_text("".join(json.dumps(asdict(u)) + "\n" for u in kept), encoding="utf-8")
+    mark.write_text(json.dumps({"fingerprint": digest, "report": report}), encoding="utf-8")
+    return report
+
+
+def main() -> None:
+    args = configs.argument_parser(__doc__).parse_args()
+    config = configs.load(args.config, args.overrides)
+    subsets = list(dict.fromkeys(config.data.train + config.data.dev + config.data.test))
+    for subset in subsets:
+        print(prepare_subset(subset, config))
+    print(f"manifests, and each dropped utterance with its reason: {config.manifests}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# The whole recipe, stage by stage; each is safe to repeat and continues where it was interrupted.
+#   ./run.sh                                            synthesised corpus, six minutes of training
+#   ./run.sh --data DIR --config conf/mini.yaml         real speech in LibriSpeech's layout
+#   ./run.sh --stage 2 --stop-stage 3                   0 data, 1 tokens, 2 train, 3 evaluate, 4 report
+#   ./run.sh --minutes 20 model.hidden=320              a budget of training time; any setting as key=value
+set -euo pipefail
+
+usage() { sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+absolute() { # a path from where the user stands, or else from the recipe's folder
+    if [ -e "$1" ]; then echo "$(cd "$(dirname "$1")" && pwd)/$(basename "$1")"
+    elif [ -e "$here/$1" ]; then echo "$here/$1"
+    else echo "run.sh: $2 must exist, got $1" >&2; return 1; fi
+}
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export RECIPE_COMMAND="./run.sh${*:+ $*}"
+stage=0 stop_stage=4 data="" config="" minutes="" overrides=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --stage | --stop-stage | --data | --config | --minutes)
+            [ $# -ge 2 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; }
+            name=${1#--}; printf -v "${name/-/_}" '%s' "$2"; shift 2 ;;
+        -h | --help) usage; exit 0 ;;
+        *=*) overrides+=("$1"); shift ;;
+        *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;
+    esac
+done
+if [ -z "$config" ]; then
+    config=$here/conf/demo.yaml
+    if [ -n "$data" ]; then config=$here/conf/mini.yaml; fi
+fi
+config=$(absolute "$config" --config)
+if [ -n "$data" ]; then data=$(absolute "$data" --data); overrides+=("data.root=$data"); fi
+if [ -n "$minutes" ]; then overrides+=("train.minutes=$minutes"); fi
+
+python=${PYTHON:-python}
+case $python in /*) ;; */*) python=$PWD/$python ;; esac
+cd "$here"
+run() { "$python" "$1" --config "$config" "${@:2}" ${overrides[@]+"${overrides[@]}"}; }
+wanted() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
+
+if wanted 0; then
+    echo "== stage 0: data"
+    if [ -z "$data" ] && [ "$(basename "$config")" = demo.yaml ]; then "$python" synthesise.py; fi
+    run prepare.py
+fi
+if wanted 1; then echo "== stage 1: tokens"; run tokens.py; fi
+if wanted 2; then echo "== stage 2: train"; run train.py; fi
+if wanted 3; then echo "== stage 3: evaluate"; run evaluate.py; fi
+if wanted 4; then echo "== stage 4: report"; run report.py; fi

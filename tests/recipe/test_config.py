@@ -1,0 +1,52 @@
+"""Settings: what is read, converted, and refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config import Config, load, overridden
+
+CONF = Path(__file__).resolve().parents[2] / "recipes" / "librispeech" / "conf"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_configuration_loads_and_is_named_after_its_file(path: Path) -> None:
+    assert load(path).name == path.stem
+
+
+def test_overrides_are_converted_to_the_type_of_the_setting() -> None:
+    config = overridden(Config(), ["optim.lr=5e-4", "model.strides=[2,1]", "data.train=a,b", "train.minutes=3"])
+    assert config.optim.lr == 5e-4
+    assert config.model.strides == [2, 1]
+    assert config.data.train == ["a", "b"]
+    assert isinstance(config.train.minutes, float)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("model.hiden=3", "unknown key 'model.hiden'.*model.hidden"),
+        ("modle.hidden=3", "unknown key 'modle'"),
+        ("model.hidden=wide", "model.hidden must be int, got 'wide'"),
+        ("model.hidden=2.5", "model.hidden must be int, got 2.5"),
+        ("model.hidden", "key=value, got 'model.hidden'"),
+        ("model=3", "model must be a section"),
+    ],
+)
+def test_a_wrong_override_is_an_error_that_names_it(word: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        overridden(Config(), [word])
+
+
+def test_a_wrong_key_in_a_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("optim:\n  learning_rate: 1\n")
+    with pytest.raises(ValueError, match=r"optim\.learning_rate"):
+        load(tmp_path / "x.yaml")
+
+
+def test_yaml_makes_no_python_objects(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("name: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(Exception, match="could not determine a constructor"):
+        load(tmp_path / "x.yaml")
