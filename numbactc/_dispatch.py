@@ -44,7 +44,7 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
     storage, strides = _flat_view(scores)
     real = _arithmetic(scores)
     distinct = min(int(target_lengths.max(initial=0)), classes_in_row - 1) + 1
-    columns = int(batch.padded.py_func(distinct))
+    columns = int(batch.padded(distinct))
     saved = Saved(
         losses=np.empty(utterances),
         row_stats=_memory.empty("row_stats", (utterances, 2, frames), real),

@@ -146,7 +146,8 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=7000, help="utterances")
     parser.add_argument("--dev", type=int, default=200)
     parser.add_argument("--test", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=1)
+    # The test voices of seed 1 were listened to while this recipe was made; those of seed 2 were dealt afterwards.
+    parser.add_argument("--seed", type=int, default=2)
     args = parser.parse_args()
     counts = {"train": args.train, "dev": args.dev, "test": args.test}
     recipe = json.dumps({"version": 7, "counts": counts, "seed": args.seed})

@@ -66,7 +66,8 @@ def read_row(row, normalise, classes, count, row_stats, t, emission):
     """One frame on the way down: what normalises it, and the emissions of the target's classes.
 
     Returns:
-        (lowest log2 of an emission, log2 of the factor by which they are too large); NaN for a score of NaN or +inf.
+        What `rows.row_emissions` does, and log2 of the factor by which emissions are too large: NaN for a score of NaN or
+        +inf.
     """
     if normalise:
         largest, log2_sum = rows.row_log_sum_exp(row)
@@ -77,12 +78,12 @@ def read_row(row, normalise, classes, count, row_stats, t, emission):
             largest = max(largest, row[classes[k]])
         log2_sum = np.nan if rows.row_is_bad(row) else 0.0
     if log2_sum != log2_sum:
-        return 0.0, np.nan
+        return 0.0, False, np.nan
     row_stats[0, t] = largest
     row_stats[1, t] = log2_sum
     offset = max(np.float64(largest), rows.LOWEST)
-    lowest = rows.row_emissions(row, classes, count, offset, log2_sum, emission)
-    return lowest, 0.0 if normalise or largest == -np.inf else offset * rows.LOG2_E
+    lowest, masked = rows.row_emissions(row, classes, count, offset, log2_sum, emission)
+    return lowest, masked, 0.0 if normalise or largest == -np.inf else offset * rows.LOG2_E
 
 
 @kernel
@@ -132,6 +133,7 @@ def forward(
     last_seen = np.zeros(classes_in_row, np.int64)
     slots = np.empty(targets.size, np.int64)
     lowest = np.empty((batch, frames_max))
+    masked = np.empty((batch, frames_max), np.bool_)
     removed = np.zeros(batch)
     for n in utterances:
         target = slice(starts[n], starts[n] + target_lengths[n])
@@ -143,11 +145,10 @@ def forward(
                 count = class_counts[n]
                 row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch)
                 columns = padded(count)
-                low, factor = read_row(
+                lowest[n, t], masked[n, t], factor = read_row(
                     row, normalise, classes[n, :columns], count, row_stats[n], t,
                     emission[n, t * columns : (t + 1) * columns],
                 )  # fmt: skip
-                lowest[n, t] = low
                 removed[n] += factor
     for n in utterances:
         frames, labels, count = input_lengths[n], target_lengths[n], class_counts[n]
@@ -160,7 +161,9 @@ def forward(
             losses[n] = 0.0
         else:
             emissions = lattice.Emissions(
-                emission[n, : frames * padded(count)].reshape(frames, padded(count)), lowest[n, :frames]
+                emission[n, : frames * padded(count)].reshape(frames, padded(count)),
+                lowest[n, :frames],
+                masked[n, :frames],
             )
             log2_probability = one_loss(target_slots, labels, count, emissions, keep, posteriors[n])
             loss = -LN_2 * (log2_probability + removed[n])

@@ -1,7 +1,7 @@
 """The recursion over T frames and L labels of one utterance: its log-probability, and the posterior of each class.
 
 Frames are taken in blocks of at most 16. The forward sweep keeps the states before each block; the backward sweep computes
-a block's forward states again and multiplies. Memory: 4 numbers per pair and block, nothing of size T times L.
+a block's forward states again and multiplies. Memory: 3 numbers per pair and block, nothing of size T times L.
 """
 
 from typing import NamedTuple
@@ -44,6 +44,7 @@ class Emissions(NamedTuple):
 
     values: np.ndarray  # (T, K) probabilities, or log2 of them in frames where lowest < rows.TOO_SMALL
     lowest: np.ndarray  # (T,) smallest finite log2
+    masked: np.ndarray  # (T,) whether a class of the target has probability 0
 
 
 @kernel
@@ -112,12 +113,13 @@ def block_length(lowest):
 
 
 @kernel
-def hold(direction, first, last, lowest, frames, scratch):
-    """Hold the exponents for a block; False if its emissions or the states range too far."""
-    if -lowest.sum() > linear.EMISSION_BITS:
+def hold(direction, first, last, emissions, start, stop, frames, scratch):
+    """Hold the exponents for the frames start to stop; False if emissions or states range too far."""
+    if -emissions.lowest[start:stop].sum() > linear.EMISSION_BITS:
         return False
+    masked = emissions.masked[start:stop].any()
     if not linear.hold_exponents(
-        direction.b, direction.l, direction.eb, direction.el, first, last, frames, scratch
+        direction.b, direction.l, direction.eb, direction.el, first, last, frames, masked, scratch
     ):
         return False
     linear.step_factors(direction.eb, direction.skip, direction.right, direction.skip_right, first, last)
@@ -144,7 +146,7 @@ def forward(direction, emissions, labels, frames_per_block, checkpoints, keep):
         direction.b[cleared:first] = 0.0
         direction.l[cleared:first] = 0.0
         cleared = first
-        held = hold(direction, first, last, emissions.lowest[start:stop], frames_per_block, scratch)
+        held = hold(direction, first, last, emissions, start, stop, frames_per_block, scratch)
         if not held:
             stepwise.normalise_states(direction.b, direction.l, direction.eb, direction.el)
         if keep:
@@ -211,7 +213,7 @@ def posteriors(direction, mirrored, emissions, labels, count, frames_per_block, 
         from_, to = min(from_, columns - last), max(to, columns - first)
         restore(direction, checkpoints, block)
         held = checkpoints.held[block] and hold(
-            mirrored, first, last, emissions.lowest[start:stop], frames_per_block, scratch
+            mirrored, first, last, emissions, start, stop, frames_per_block, scratch
         )
         if held:
             emission = emissions.values[start:stop]

@@ -17,10 +17,9 @@ from numbactc.kernels.scaled import ZERO_EXPONENT, bounded_power_of_two, exponen
 PAD = 8
 
 # Binary digits that a float64 mantissa may use within one held block. GAP and EMISSION_BITS bound how far it falls: from
-# its pair's exponent at the start, and by the block's emissions. SPAN bounds how far it rises,
-# by mass from pairs with a larger exponent; 3**16 paths add 26 digits. What a forward and a backward mantissa of one state
-# lack together of the total is then at most 2 * GAP + EMISSION_BITS <= WEIGHT_BITS, and no step leaves 2**-580 to
-# 2**1014: nothing underflows, nothing overflows.
+# its pair's exponent at the start, and by the block's emissions. SPAN bounds how far it rises, by mass from pairs with a
+# larger exponent; 3**16 paths add 26 digits. What a forward and a backward mantissa of one state lack together of the
+# total is then at most 2 * GAP + EMISSION_BITS <= WEIGHT_BITS, and what counts never leaves 2**-580 to 2**1014.
 SPAN = 128
 EMISSION_BITS = 320
 GAP = 260
@@ -34,13 +33,14 @@ ABSENT = -ZERO_EXPONENT
 
 
 @kernel
-def hold_exponents(b, l, eb, el, first, last, frames, scratch):
+def hold_exponents(b, l, eb, el, first, last, frames, masked, scratch):
     """Choose exponents for the places first to last that serve for the given number of frames.
 
     Args:
         b, l, eb, el: (PAD + W + PAD,) mantissas and exponents of blanks and labels.
         first, last: places of the pairs that can hold mass in these frames; multiples of PAD.
         frames: 1, 2, 4, 8 or 16.
+        masked: whether a state may lose all its mass to an emission of 0 on the way.
         scratch: (5, PAD + W + 2 * PAD) int64, ZERO_EXPONENT or more before the place PAD.
 
     Returns:
@@ -54,6 +54,7 @@ def hold_exponents(b, l, eb, el, first, last, frames, scratch):
         top[j] = wide_top[j] = ZERO_EXPONENT
         low[j] = wide_low[j] = ABSENT
     # the largest exponent of a pair, the smallest that is not of a 0, and the same if neither state is 0
+    lasting = ZERO_EXPONENT if masked else ABSENT
     pair_top, pair_low, pair_own = top[PAD : PAD + size], low[PAD : PAD + size], own[PAD : PAD + size]
     for j in range(size):
         x = exponent_of(b[j])
@@ -64,7 +65,7 @@ def hold_exponents(b, l, eb, el, first, last, frames, scratch):
         low_l = high_l if y > ZERO_EXPONENT else ABSENT
         pair_top[j] = max(high_b, high_l)
         pair_low[j] = min(low_b, low_l)
-        pair_own[j] = min(low_b, low_l) if max(low_b, low_l) < ABSENT else ABSENT
+        pair_own[j] = min(low_b, low_l) if max(low_b, low_l) < lasting else ABSENT
     # what can arrive from pairs up to `frames` places to the left, each step of the way down by the slope: shifts by
     # 1, 2, .. frames / 2 see frames - 1 of them, and one more shift by 1 the last
     slope = SPAN // frames
@@ -87,7 +88,7 @@ def hold_exponents(b, l, eb, el, first, last, frames, scratch):
         if seen == frames:
             seen = frames + 1
     # Where both states of a pair hold mass, what reaches them counts only if it is not far smaller, for it shares their
-    # future. A state that is 0 takes whatever comes.
+    # future. A state that is 0, or that a masked class can make 0, takes whatever comes.
     pair_top, pair_low = top[PAD : PAD + size], low[PAD : PAD + size]
     gap = 0
     for j in range(size):

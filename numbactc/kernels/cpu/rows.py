@@ -74,7 +74,8 @@ def row_emissions(row, classes, count, offset, log2_sum, emission):
         emission: (K,) float64 output; those from count on stand for no class at all and are 0.
 
     Returns:
-        The lowest log2 that is not -inf, 0 if there is none. Below TOO_SMALL, emission holds log2 of the probabilities.
+        (The lowest log2 that is not -inf, 0 if there is none; whether one is). Where the lowest is below TOO_SMALL,
+        emission holds log2 of the probabilities.
     """
     full_width_vectors()
     for k in range(classes.size):
@@ -85,7 +86,8 @@ def row_emissions(row, classes, count, offset, log2_sum, emission):
         emission[k] = y if y > IMPOSSIBLE else LOWEST
     for k in range(classes.size):
         lowest = minimum(lowest, emission[k])
-    if lowest < TOO_SMALL:
+    masked = lowest == LOWEST
+    if masked:
         lowest = 0.0
         for k in range(classes.size):
             if emission[k] == LOWEST:
@@ -94,12 +96,12 @@ def row_emissions(row, classes, count, offset, log2_sum, emission):
                 lowest = min(lowest, emission[k])
     if lowest < TOO_SMALL:
         emission[count:] = -np.inf
-        return lowest
+        return lowest, masked
     smallest = exp2(-np.inf)  # which exp2 gives instead of 0
     for k in range(classes.size):
         emission[k] = exp2(emission[k]) - smallest
     emission[count:] = 0.0
-    return lowest
+    return lowest, masked
 
 
 @kernel
