@@ -12,7 +12,7 @@ BIN := $(abspath $(VENV))/bin
 .PHONY: help demo test lint bench-cpu clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# \(make\)/\1/p' Makefile
 
 # Each stamp is an installation that is up to date with pyproject.toml: a second run installs nothing.
 $(VENV)/.made:

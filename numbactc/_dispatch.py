@@ -53,7 +53,7 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
         posteriors=_memory.empty("posteriors", (utterances, frames, distinct) if keep else (utterances, 0, 0), real),
     )
 
-    emission = _memory.empty("emission", (utterances, frames * columns), np.float64)
+    emission = _memory.empty("emission", (frames, utterances, columns), np.float64)
 
     def run(some: np.ndarray) -> None:
         batch.forward(

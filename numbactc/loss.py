@@ -18,6 +18,89 @@ def ctc_loss(
     *,
     batch_first: bool = False,
 ) -> Tensor:
+    r"""CTC loss of log-probabilities: a drop-in for `torch.nn.functional.ctc_loss`, but for its gradient.
+
+    The gradient is the true one of the formula below, minus a posterior, so that `gradcheck` holds and scores need not
+    be normalised. PyTorch's takes a `log_softmax` to be in front; through one, both are equal.
+
+    For one utterance with scores s (T, C) and a target y of L labels, the loss is
+
+        -log  sum over paths  prod over t of  exp(s[t, path[t]])
+
+    where paths are the sequences of T classes that become y once equal neighbours are merged and blanks removed.
+    Its derivative by s[t, c] is minus the posterior of class c in frame t: the part of that sum, between 0 and 1,
+    that runs through c at t.
+
+    Args:
+        log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU, with
+            any strides: logarithms to base e, as from `log_softmax` over C. T frames, N utterances, C classes. Any
+            value from -inf up, except NaN and +inf, which make that utterance's loss NaN.
+        targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
+            utterance; int32 or int64. Labels from 0 to C - 1 without the blank.
+        input_lengths: (N,) frames of each utterance, from 0 to T: a tensor (int32, int64), list or tuple. For a single
+            utterance () will do as well.
+        target_lengths: (N,) labels of each utterance, from 0 to S, in the same forms.
+        blank: the class that stands for no label, from 0 to C - 1.
+        reduction: 'none' gives (N,) losses, 'sum' their sum, 'mean' the mean over N of loss / max(target length, 1).
+        zero_infinity: count a loss of inf, where no path fits, as 0. Its gradient is 0 in any case.
+        batch_first: log_probs is (N, T, C). Nothing is copied for it.
+
+    Returns:
+        Nats: () or, with reduction 'none', (N,), and () for a single utterance. float64 for float64, float32 otherwise,
+        reduced in float64 and rounded once.
+
+    Raises:
+        TypeError: an argument of another type or dtype.
+        ValueError: an argument of another shape or out of range; the message names the utterance.
+        NotImplementedError: scores that are not on the CPU.
+        RuntimeError: from autograd, when a second derivative is asked for: there is none, and none is made up.
+
+    Edge cases, each by utterance; neighbours never feel them:
+
+        =============================================  ================================  =======================
+        case                                           loss                              gradient
+        =============================================  ================================  =======================
+        empty target                                   minus the sum of the blank's      -1 at the blank
+                                                       scores (0 for no frames)
+        labels, and more of them than fit: L + equal   inf                               exactly 0
+        neighbours in the target > T
+        no path has a probability, as where a frame    inf                               exactly 0
+        is -inf throughout
+        a score of -inf, or 2**39 bits (3.8e11 nats)   the class cannot occur there      exactly 0 there
+        below the target's best score in its frame
+        a score of NaN or +inf                         NaN                               NaN up to the length
+        frames beyond the length                       not read                          exactly 0
+        N = 0                                          empty; sum 0, mean NaN            empty
+        probability of the target below 2**-1022       finite and exact                  exact
+        =============================================  ================================  =======================
+
+        So a mask of `torch.finfo(dtype).min` counts as -inf, but not one of -1e4, nor that of float16, which is -65504.
+        Scores whose exponentials sum to more than 1 may give a negative loss; it is not clamped.
+
+    Notes:
+        The recursion is in float64, whatever the dtype, so length costs no digits. Until the graph is freed, T * N * K
+        posteriors are kept, K = 1 + min(longest target, C - 1), in float32, or float64 for float64. While it runs, the
+        forward half takes T * N * (K + 1) numbers in float64 besides. Under `no_grad` nothing is kept. The last
+        gradient's memory serves for the next one once nobody refers to it.
+
+        The same input gives the same bits on every run, with any number of threads and in any batch. Utterances are
+        shared among `torch.get_num_threads()` threads, and any number of Python threads may call at once.
+
+    References:
+        Graves, Fernandez, Gomez, Schmidhuber: Connectionist Temporal Classification. ICML 2006, sections 3 and 4.
+
+    Example:
+        Two frames, three classes, all equally likely. Three of nine paths become [1]: (1, 1), (0, 1), (1, 0).
+
+        >>> import torch, numbactc
+        >>> log_probs = torch.zeros(2, 1, 3).log_softmax(-1).requires_grad_()
+        >>> loss = numbactc.ctc_loss(log_probs, torch.tensor([[1]]), [2], [1])
+        >>> print(f"{loss.item():.4f}")  # log 3
+        1.0986
+        >>> loss.backward()
+        >>> print(log_probs.grad[0, 0])  # two of the three begin with 1
+        tensor([-0.3333, -0.6667,  0.0000])
+    """
     return _loss(
         "log_probs", log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first
     )
@@ -34,6 +117,57 @@ def ctc_loss_with_logits(
     *,
     batch_first: bool = False,
 ) -> Tensor:
+    r"""CTC loss of raw scores: `numbactc.ctc_loss` with the softmax inside, and no normalised copy of T * N * C kept.
+
+    For one utterance with logits x (T, C) the loss is `numbactc.ctc_loss` of log_softmax(x) over C, and
+
+        d loss / d x[t, c]  =  softmax(x[t])[c]  -  posterior of class c in frame t
+
+    whose rows sum to 0. The scores are read once forward; backward reads them once more and writes the gradient.
+
+    Args:
+        logits: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU, with
+            any strides: scores before a softmax over C, in nats. A number added to all of a frame changes nothing.
+        targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
+            utterance; int32 or int64. Labels from 0 to C - 1 without the blank.
+        input_lengths: (N,) frames of each utterance, from 0 to T: a tensor (int32, int64), list or tuple. For a single
+            utterance () will do as well.
+        target_lengths: (N,) labels of each utterance, from 0 to S, in the same forms.
+        blank: the class that stands for no label, from 0 to C - 1.
+        reduction: 'none' gives (N,) losses, 'sum' their sum, 'mean' the mean over N of loss / max(target length, 1).
+        zero_infinity: count a loss of inf, where no path fits, as 0. Its gradient is 0 in any case.
+        batch_first: logits is (N, T, C). Nothing is copied for it.
+
+    Returns:
+        Nats, never negative: () or, with reduction 'none', (N,), and () for a single utterance. float64 for float64,
+        float32 otherwise, reduced in float64 and rounded once.
+
+    Raises:
+        As `numbactc.ctc_loss`, among them RuntimeError from autograd when a second derivative is asked for.
+
+    Edge cases, memory, determinism and threads are those of `numbactc.ctc_loss`, with these differences:
+
+        - An empty target's gradient is softmax minus 1 at the blank. A frame that is all -inf makes the loss inf.
+        - With a single class, the blank, the loss of an empty target is 0.
+        - A class counts as -inf from 2**39 bits (3.8e11 nats) below what normalises its frame: a mask of
+          `torch.finfo(dtype).min` does, in all dtypes but float16.
+        - Where a score is -inf the gradient is exactly 0. Kept until backward are also two numbers a frame.
+
+    References:
+        Graves, Fernandez, Gomez, Schmidhuber: Connectionist Temporal Classification. ICML 2006, section 4, equation 16.
+
+    Example:
+        Two frames, three classes, all equally likely. Three of nine paths become [1]: (1, 1), (0, 1), (1, 0).
+
+        >>> import torch, numbactc
+        >>> logits = torch.zeros(2, 1, 3, requires_grad=True)
+        >>> loss = numbactc.ctc_loss_with_logits(logits, torch.tensor([[1]]), [2], [1])
+        >>> print(f"{loss.item():.4f}")  # log 3
+        1.0986
+        >>> loss.backward()
+        >>> print(logits.grad[0, 0] + 0.0)  # 1/3 - 1/3, 1/3 - 2/3, 1/3 - 0
+        tensor([ 0.0000, -0.3333,  0.3333])
+    """
     return _loss(
         "logits", logits, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first
     )
@@ -72,7 +206,18 @@ def _loss(
 
 
 class CTCLoss(nn.Module):
-    """`numbactc.ctc_loss` as a module, with the arguments of `torch.nn.CTCLoss`."""
+    """`numbactc.ctc_loss` as a module, with the arguments of `torch.nn.CTCLoss`.
+
+    Args:
+        blank, reduction, zero_infinity, batch_first: as there; the rest goes to each call.
+
+    Example:
+        >>> import torch, numbactc
+        >>> criterion = numbactc.CTCLoss(blank=2, reduction="sum")
+        >>> log_probs = torch.zeros(2, 2, 3).log_softmax(-1)
+        >>> print(f"{criterion(log_probs, torch.tensor([[1], [0]]), [2, 2], [1, 1]).item():.4f}")  # 2 log 3
+        2.1972
+    """
 
     def __init__(
         self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False, *, batch_first: bool = False
@@ -101,7 +246,18 @@ class CTCLoss(nn.Module):
 
 
 class CTCLossWithLogits(CTCLoss):
-    """`numbactc.ctc_loss_with_logits` as a module, with the arguments of `torch.nn.CTCLoss`."""
+    """`numbactc.ctc_loss_with_logits` as a module, with the arguments of `torch.nn.CTCLoss`.
+
+    Args:
+        blank, reduction, zero_infinity, batch_first: as there; the rest goes to each call.
+
+    Example:
+        >>> import torch, numbactc
+        >>> criterion = numbactc.CTCLossWithLogits(batch_first=True)
+        >>> logits = torch.zeros(1, 2, 3)  # (N, T, C)
+        >>> print(f"{criterion(logits, torch.tensor([[1]]), [2], [1]).item():.4f}")  # log 3
+        1.0986
+    """
 
     def forward(self, logits: Tensor, targets: Tensor, input_lengths: Lengths, target_lengths: Lengths) -> Tensor:
         """See `numbactc.ctc_loss_with_logits`."""

@@ -7,6 +7,7 @@ Scores lie anywhere in a flat storage: score (t, n, c) at storage[t * strides[0]
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,18 @@ from numbactc.kernels.jit import borrow, kernel
 
 LN_2 = math.log(2.0)
 VECTOR = 8
+
+
+class RowResults(NamedTuple):
+    """Where the way down puts what it finds, and the classes it looks for; see `forward`."""
+
+    row_stats: np.ndarray
+    class_counts: np.ndarray
+    classes: np.ndarray
+    emission: np.ndarray
+    lowest: np.ndarray  # (N, T) as in `lattice.Emissions`
+    masked: np.ndarray  # (N, T)
+    removed: np.ndarray  # (N,) log2 of the factor by which emissions are too small; NaN if a score is NaN or +inf
 
 
 @kernel
@@ -62,33 +75,78 @@ def fewest_frames(slots):
 
 
 @kernel
-def read_row(row, normalise, classes, count, row_stats, t, emission):
-    """One frame on the way down: what normalises it, and the emissions of the target's classes.
+def read_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, to):
+    """Raw scores on the way down, frame by frame through the batch, as they usually lie in memory.
 
-    Returns:
-        What `rows.row_emissions` does, and log2 of the factor by which emissions are too large: NaN for a score of NaN or
-        +inf.
+    Each row's sum is taken while the next row comes from memory: see `rows.row_sum_and_next_max`.
     """
-    if normalise:
-        largest, log2_sum = rows.row_log_sum_exp(row)
-    else:
-        # the target's own best score: log-probabilities that need not be normalised may have any offset
-        largest = row[classes[0]]
-        for k in range(1, count):
-            largest = max(largest, row[classes[k]])
-        log2_sum = np.nan if rows.row_is_bad(row) else 0.0
+    row_stats = to.row_stats
+    scratch = np.empty((2, classes_in_row), row_stats.dtype)
+    side = 0
+    waiting = False  # a row whose maximum is known, and whose sum is not
+    row = scratch[0]
+    largest = row_stats.dtype.type(0)
+    row_n, row_t = 0, 0
+    for t in range(frames_max):
+        for n in utterances:
+            if t >= input_lengths[n]:
+                continue
+            next_row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch[side])
+            side = 1 - side
+            if waiting:
+                total, next_largest = rows.row_sum_and_next_max(row, largest, next_row)
+                finish_row(row, rows.log2_of_sum(total, largest), largest, row_n, row_t, to)
+            else:
+                next_largest = rows.row_max(next_row)
+            row, largest, row_n, row_t, waiting = next_row, next_largest, n, t, True
+    if waiting:
+        # the same function for the last row: its sum must not depend on where it stood
+        total, _ = rows.row_sum_and_next_max(row, largest, row)
+        finish_row(row, rows.log2_of_sum(total, largest), largest, row_n, row_t, to)
+
+
+@kernel
+def read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, to):
+    """Log-probabilities on the way down. They need not be normalised, and may have any offset: the target's own best
+    score takes the place of the sum, and what it takes away is added up.
+    """
+    row_stats = to.row_stats
+    scratch = np.empty(classes_in_row, row_stats.dtype)
+    for t in range(frames_max):
+        for n in utterances:
+            if t >= input_lengths[n]:
+                continue
+            row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch)
+            classes = to.classes[n]
+            largest = row[classes[0]]
+            for k in range(1, to.class_counts[n]):
+                largest = max(largest, row[classes[k]])
+            bad = rows.row_is_bad(row)
+            finish_row(row, np.nan if bad else 0.0, largest, n, t, to)
+            if largest > -np.inf:
+                to.removed[n] += np.float64(largest) * rows.LOG2_E
+
+
+@kernel
+def finish_row(row, log2_sum, largest, n, t, to):
+    """What normalises frame t of utterance n, and the emissions of the target's classes; nothing for a bad utterance."""
     if log2_sum != log2_sum:
-        return 0.0, False, np.nan
-    row_stats[0, t] = largest
-    row_stats[1, t] = log2_sum
+        to.removed[n] = np.nan
+    if to.removed[n] != to.removed[n]:
+        return
+    to.row_stats[n, 0, t] = largest
+    to.row_stats[n, 1, t] = log2_sum
+    count = to.class_counts[n]
+    columns = padded(count)
     offset = max(np.float64(largest), rows.LOWEST)
-    lowest, masked = rows.row_emissions(row, classes, count, offset, log2_sum, emission)
-    return lowest, masked, 0.0 if normalise or largest == -np.inf else offset * rows.LOG2_E
+    to.lowest[n, t], to.masked[n, t] = rows.row_emissions(
+        row, to.classes[n][:columns], count, offset, log2_sum, to.emission[t][n][:columns]
+    )
 
 
 @kernel
 def one_loss(slots, labels, count, emissions, keep, posterior):
-    """log2 of the target's probability under the emissions of `read_frames`; with `keep`, posteriors too."""
+    """log2 of the target's probability under the emissions of its frames; with `keep`, posteriors too."""
     frames = emissions.lowest.size
     frames_per_block = lattice.block_length(emissions.lowest)
     direction, mirrored = lattice.make_directions(slots, labels, count)
@@ -120,7 +178,7 @@ def forward(
         input_lengths, target_lengths: (N,) int64, in range.
         normalise: scores are raw and go through a softmax.
         utterances: which of the N to do.
-        emission: (N, T * K) float64 scratch.
+        emission: (T, N, K) float64 scratch, frames outermost: it is written in the order in which rows are read.
         losses: (N,) output, nats; inf where no path fits, NaN where a score is NaN or +inf.
         row_stats: (N, 2, T) output: largest score, log2 of the sum, of each frame.
         class_counts, classes: (N,) and (N, K) outputs: the target's classes, the blank first; K is `padded`.
@@ -129,27 +187,20 @@ def forward(
     storage, emission, row_stats, classes = borrow(storage), borrow(emission), borrow(row_stats), borrow(classes)
     batch = losses.size
     frames_max = row_stats.shape[2]
-    scratch = np.empty(classes_in_row, row_stats.dtype)
     last_seen = np.zeros(classes_in_row, np.int64)
     slots = np.empty(targets.size, np.int64)
-    lowest = np.empty((batch, frames_max))
-    masked = np.empty((batch, frames_max), np.bool_)
     removed = np.zeros(batch)
     for n in utterances:
         target = slice(starts[n], starts[n] + target_lengths[n])
         class_counts[n] = distinct_classes(targets[target], blank, last_seen, classes[n], slots[target])
-    # frame by frame through the whole batch, as scores usually lie in memory
-    for t in range(frames_max):
-        for n in utterances:
-            if t < input_lengths[n] and removed[n] == removed[n]:
-                count = class_counts[n]
-                row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch)
-                columns = padded(count)
-                lowest[n, t], masked[n, t], factor = read_row(
-                    row, normalise, classes[n, :columns], count, row_stats[n], t,
-                    emission[n, t * columns : (t + 1) * columns],
-                )  # fmt: skip
-                removed[n] += factor
+    rows_to = RowResults(
+        row_stats, class_counts, classes, emission,
+        np.empty((batch, frames_max)), np.empty((batch, frames_max), np.bool_), removed,
+    )  # fmt: skip
+    if normalise:
+        read_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, rows_to)
+    else:
+        read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, rows_to)
     for n in utterances:
         frames, labels, count = input_lengths[n], target_lengths[n], class_counts[n]
         target_slots = slots[starts[n] : starts[n] + labels]
@@ -161,9 +212,9 @@ def forward(
             losses[n] = 0.0
         else:
             emissions = lattice.Emissions(
-                emission[n, : frames * padded(count)].reshape(frames, padded(count)),
-                lowest[n, :frames],
-                masked[n, :frames],
+                emission[:frames, n, : padded(count)],
+                rows_to.lowest[n][:frames],
+                rows_to.masked[n][:frames],
             )
             log2_probability = one_loss(target_slots, labels, count, emissions, keep, posteriors[n])
             loss = -LN_2 * (log2_probability + removed[n])

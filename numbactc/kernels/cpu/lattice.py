@@ -42,7 +42,7 @@ class Checkpoints(NamedTuple):
 class Emissions(NamedTuple):
     """What `rows.row_emissions` wrote for each frame: column 0 the blank, the last columns no label at all."""
 
-    values: np.ndarray  # (T, K) probabilities, or log2 of them in frames where lowest < rows.TOO_SMALL
+    values: np.ndarray  # (T, K), with any strides: probabilities, or log2 of them in frames where lowest < rows.TOO_SMALL
     lowest: np.ndarray  # (T,) smallest finite log2
     masked: np.ndarray  # (T,) whether a class of the target has probability 0
 
@@ -135,6 +135,7 @@ def forward(direction, emissions, labels, frames_per_block, checkpoints, keep):
     frames = emissions.lowest.size
     columns = direction.b.size
     p = aligned_empty(BLOCK, columns)
+    table = aligned_empty(BLOCK, emissions.values.shape[1])
     scratch = np.empty((5, columns + PAD), np.int64)
     unused = np.empty(columns)
     cleared = PAD
@@ -152,9 +153,9 @@ def forward(direction, emissions, labels, frames_per_block, checkpoints, keep):
         if keep:
             save(direction, checkpoints, block, held)
         if held:
-            values = emissions.values[start:stop]
-            linear.expand(values, direction.slots, p, first, last)
-            linear.advance(direction.b, direction.l, direction.right, direction.skip_right, p, values, first, last)
+            emission = block_emissions(emissions, start, stop, table)
+            linear.expand(emission, direction.slots, p, first, last)
+            linear.advance(direction.b, direction.l, direction.right, direction.skip_right, p, emission, first, last)
         else:
             for t in range(start, stop):
                 stepwise.step(direction, emissions, t, first, last, unused, scratch[0])
@@ -164,6 +165,15 @@ def forward(direction, emissions, labels, frames_per_block, checkpoints, keep):
         n, f = normalise(direction.l[end - 1], direction.el[end - 1])
         m, e = add(m, e, n, f)
     return normalise(m, e)
+
+
+@kernel
+def block_emissions(emissions, start, stop, table):
+    """The emissions of some frames, copied to the first rows of table, where they lie together."""
+    for k in range(stop - start):
+        for c in range(table.shape[1]):
+            table[k, c] = emissions.values[start + k, c]
+    return table[: stop - start]
 
 
 @kernel
@@ -204,6 +214,7 @@ def posteriors(direction, mirrored, emissions, labels, count, frames_per_block, 
     p, joint, weight = values[:BLOCK], values[BLOCK : 2 * BLOCK], values[2 * BLOCK]
     order = np.arange(BLOCK - 1, -1, -1).astype(np.uint64)
     sums = np.empty(emissions.values.shape[1])
+    table = aligned_empty(BLOCK, sums.size)
     for block in range(checkpoints.held.size - 1, -1, -1):
         start = block * frames_per_block
         stop = min(frames, start + frames_per_block)
@@ -216,7 +227,7 @@ def posteriors(direction, mirrored, emissions, labels, count, frames_per_block, 
             mirrored, first, last, emissions, start, stop, frames_per_block, scratch
         )
         if held:
-            emission = emissions.values[start:stop]
+            emission = block_emissions(emissions, start, stop, table)
             linear.step_factors(direction.eb, direction.skip, direction.right, direction.skip_right, from_, to)
             linear.meeting_weights(direction.eb, mirrored.eb, exponent, weight, from_, to)
             linear.expand(emission, mirrored.slots, p, columns - to, columns - from_)

@@ -29,28 +29,31 @@ def row_max(row):
 
 
 @kernel
-def row_sum(row, largest):
-    """Sum of exp(row - largest): from 1 to C, NaN if a score is NaN or +inf."""
+def row_sum_and_next_max(row, largest, next_row):
+    """Sum of exp(row - largest), from 1 to C, and the largest score of the row that comes next, of the same size.
+
+    The first is bound by arithmetic, for the row is in the cache since its maximum was taken; the second waits for memory.
+    Both in one loop take the time of the longer one. The sum is NaN if a score is NaN or +inf.
+    """
     full_width_vectors()
     log2_e = row.dtype.type(LOG2_E)
     total = row.dtype.type(0)
+    next_largest = next_row[0]
     for c in range(row.size):
         total += exp2((row[c] - largest) * log2_e)
-    return total
+        next_largest = maximum(next_largest, next_row[c])
+    return total, next_largest
 
 
 @kernel
-def row_log_sum_exp(row):
-    """(largest score, log2 of the sum of exp(score - largest)); the second is NaN if a score is NaN or +inf."""
-    largest = row_max(row)
-    if largest == -np.inf:
-        return largest, 0.0
-    return largest, math.log2(np.float64(row_sum(row, largest)))
+def log2_of_sum(total, largest):
+    """log2 of `row_sum_and_next_max`'s sum; 0 for a row without a finite score, where that is NaN."""
+    return 0.0 if largest == -np.inf else math.log2(np.float64(total))
 
 
 @kernel
 def row_is_bad(row):
-    """True if a score is NaN or +inf: what `row_log_sum_exp` finds in passing, for scores that need no normalising."""
+    """True if a score is NaN or +inf: what the sum shows in passing, for scores that need no normalising."""
     full_width_vectors()
     bad = 0
     for c in range(row.size):

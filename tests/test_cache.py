@@ -1,0 +1,115 @@
+"""Compiled code on disk: used again while the sources stay, never after one of them has changed, not needed at all."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from processes import REPOSITORY, run_python
+
+CALLEE = "from numbactc.kernels.jit import kernel\n\n\n@kernel\ndef callee(x):\n    return x + 1\n"
+CALLER = (
+    "from numbactc.kernels.callee import callee\nfrom numbactc.kernels.jit import kernel\n\n\n"
+    "@kernel\ndef caller(x):\n    return 10 * callee(x)\n"
+)
+RUN = (
+    "import json\n"
+    "from numbactc.kernels.caller import caller\n"
+    "result = caller(1)\n"
+    "print(json.dumps([result, sum(caller.stats.cache_hits.values()), sum(caller.stats.cache_misses.values())]))"
+)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder with a copy of numbactc that has two kernels more, in a file each, small enough to compile at once.
+
+    Its kernels are importable without the losses, and so without torch: processes start in half the time.
+    """
+    folder = tmp_path / "installed"
+    shutil.copytree(REPOSITORY / "numbactc", folder / "numbactc", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "numbactc" / "__init__.py").write_text("")
+    (folder / "numbactc" / "kernels" / "callee.py").write_text(CALLEE)
+    (folder / "numbactc" / "kernels" / "caller.py").write_text(CALLER)
+    return folder
+
+
+def call(package: Path, **environment: str | None) -> tuple[int, int, int]:
+    """(result, cache hits, cache misses) of one call in a process of its own."""
+    result, hits, misses = json.loads(run_python(RUN, package, **environment))
+    return result, hits, misses
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Change a file as the worst upgrade might: same size, same time stamps."""
+    before = path.stat()
+    text = path.read_text()
+    assert text.count(old) == 1 and len(old) == len(new)
+    path.write_text(text.replace(old, new))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def test_second_process_finds_the_first_ones_code(package: Path, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    assert call(package, NUMBA_CACHE_DIR=cache) == (20, 0, 1)
+    assert call(package, NUMBA_CACHE_DIR=cache) == (20, 1, 0)
+
+
+@pytest.mark.parametrize("edited", ["callee", "caller"])
+def test_no_stale_code_after_an_upgrade(package: Path, tmp_path: Path, edited: str) -> None:
+    cache = str(tmp_path / "cache")
+    assert call(package, NUMBA_CACHE_DIR=cache)[0] == 20
+    kernels = package / "numbactc" / "kernels"
+    if edited == "callee":
+        edit(kernels / "callee.py", "x + 1", "x + 2")
+    else:
+        edit(kernels / "caller.py", "10 * callee", "15 * callee")
+    assert call(package, NUMBA_CACHE_DIR=cache) == (30, 0, 1), "compiled code of the old source was run"
+    assert call(package, NUMBA_CACHE_DIR=cache) == (30, 1, 0)
+
+
+def test_going_back_finds_the_old_code_again(package: Path, tmp_path: Path) -> None:
+    cache, callee = str(tmp_path / "cache"), package / "numbactc" / "kernels" / "callee.py"
+    call(package, NUMBA_CACHE_DIR=cache)
+    edit(callee, "x + 1", "x + 2")
+    call(package, NUMBA_CACHE_DIR=cache)
+    edit(callee, "x + 2", "x + 1")
+    assert call(package, NUMBA_CACHE_DIR=cache) == (20, 1, 0)
+
+
+def test_a_new_file_counts_as_a_change(package: Path, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    call(package, NUMBA_CACHE_DIR=cache)
+    (package / "numbactc" / "kernels" / "cpu" / "another.py").write_text("")
+    assert call(package, NUMBA_CACHE_DIR=cache) == (20, 0, 1)
+
+
+def test_every_kernel_uses_this_cache() -> None:
+    script = (
+        "import importlib, pkgutil, numbactc.kernels as kernels\n"
+        "from numba.core.dispatcher import Dispatcher\n"
+        "from numbactc.kernels.jit import KernelCache\n"
+        "seen = 0\n"
+        "for info in pkgutil.walk_packages(kernels.__path__, kernels.__name__ + '.'):\n"
+        "    for name, value in vars(importlib.import_module(info.name)).items():\n"
+        "        if isinstance(value, Dispatcher):\n"
+        "            assert isinstance(value._cache, KernelCache), (info.name, name)\n"
+        "            seen += 1\n"
+        "print(seen)"
+    )
+    assert int(run_python(script)) > 20
+
+
+def test_works_where_nothing_can_be_written(package: Path, tmp_path: Path) -> None:
+    # folders under a file cannot be made, not even by root, for whom no permission is missing
+    blocked = tmp_path / "a file"
+    blocked.touch()
+    (package / "numbactc" / "kernels" / "__pycache__").touch()
+    nowhere = {name: str(blocked / "folder") for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA")}
+    for cache in (None, str(blocked / "cache")):
+        for _ in range(2):
+            assert call(package, NUMBA_CACHE_DIR=cache, **nowhere) == (20, 0, 1)
