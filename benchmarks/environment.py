@@ -46,7 +46,7 @@ def describe(command: str) -> dict[str, Any]:
     flags = (cpu.get("flags") or cpu.get("Features") or "").split()
     changes = _git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!benchmarks/figures")
     return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": command,
         "commit": _git("rev-parse", "HEAD"),
         "dirty": None if changes is None else bool(changes),

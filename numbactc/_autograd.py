@@ -10,7 +10,7 @@ from numbactc import _dispatch
 
 
 def ctc(scores: Tensor, problem: _dispatch.Problem) -> Tensor:
-    """Losses (N,) in float64 of scores (T, N, C); the half that a gradient needs runs only where one can be asked for."""
+    """Losses (N,) in float64 of scores (T, N, C); what a gradient needs is done only where one can be asked for."""
     if not (torch.is_grad_enabled() and scores.requires_grad):
         return _dispatch.forward(scores, problem, keep=False)
     # the form that torch.func wants costs a tenth of a millisecond more a call, for it inspects its own signature
@@ -67,4 +67,4 @@ class CTCGradient(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        raise RuntimeError("numbactc's CTC loss cannot be differentiated twice: its second derivative is not implemented")
+        raise RuntimeError("numbactc cannot differentiate the CTC loss twice: its second derivative is not implemented")

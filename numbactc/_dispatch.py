@@ -1,6 +1,6 @@
-"""From torch tensors to the kernels of their device: memory, views through DLPack, threads. Nothing else knows both sides.
+"""From torch tensors to the kernels of their device: memory, views through DLPack, threads.
 
-Numba is imported by the first call, not with the package.
+Nothing else knows both sides. Numba is imported by the first call, not with the package.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ STORED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
 
 
 class Saved(NamedTuple):
-    """What the forward half leaves for the backward half; the largest piece has T * N * (distinct labels + 1) numbers."""
+    """What the forward half leaves for the backward half; the largest has T * N * (distinct labels + 1) numbers."""
 
     losses: np.ndarray
     row_stats: np.ndarray
@@ -71,7 +71,8 @@ def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
     """d / d scores (T, N, C), given d / d losses (N,): new memory, every element written."""
     from numbactc.kernels.cpu import batch
 
-    assert problem.saved is not None
+    saved = problem.saved
+    assert saved is not None
     frames, utterances, classes_in_row = scores.shape
     storage, strides = _flat_view(scores)
     gradient, flat, gradient_strides = _empty_like(scores)
@@ -80,7 +81,7 @@ def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
 
     def run(some: np.ndarray) -> None:
         batch.backward(
-            storage, strides, lengths, problem.normalise, some, *problem.saved,
+            storage, strides, lengths, problem.normalise, some, *saved,
             weights, flat, gradient_strides, classes_in_row,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""How every CPU kernel is compiled: one decorator, one set of fast-math flags, one cache that an upgrade cannot fool."""
+"""How every CPU kernel is compiled: one decorator, one set of fast-math flags, a cache that no upgrade can fool."""
 
 import hashlib
 from collections.abc import Callable

@@ -129,7 +129,7 @@ def read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, u
 
 @kernel
 def finish_row(row, log2_sum, largest, n, t, to):
-    """What normalises frame t of utterance n, and the emissions of the target's classes; nothing for a bad utterance."""
+    """What normalises frame t of utterance n, and the emissions of the target's classes; nothing if it is bad."""
     if log2_sum != log2_sum:
         to.removed[n] = np.nan
     if to.removed[n] != to.removed[n]:
@@ -167,8 +167,8 @@ def one_loss(slots, labels, count, emissions, keep, posterior):
 
 @kernel
 def forward(
-    storage, strides, classes_in_row, targets, starts, input_lengths, target_lengths, blank, normalise, keep, utterances,
-    emission, losses, row_stats, class_counts, classes, posteriors,
+    storage, strides, classes_in_row, targets, starts, input_lengths, target_lengths, blank, normalise, keep,
+    utterances, emission, losses, row_stats, class_counts, classes, posteriors,
 ):  # fmt: skip
     """Losses of some utterances; with `keep`, also what `backward` needs.
 

@@ -1,6 +1,6 @@
 """2**x for float32 and float64 in a handful of instructions that LLVM vectorises; Numba's own calls libm per element.
 
-Cody and Waite's scheme: x = n + f with n an integer and |f| <= 1/2, a polynomial for 2**f, n added to the exponent bits.
+Cody and Waite's scheme: x = n + f with n an integer and |f| <= 1/2, a polynomial for 2**f, n added to the exponent.
 The results are never 0: x is clamped to the smallest normal exponent, see `TINY_EXPONENT`. NaN stays NaN.
 """
 

@@ -1,7 +1,7 @@
 """The recursion over T frames and L labels of one utterance: its log-probability, and the posterior of each class.
 
-Frames are taken in blocks of at most 16. The forward sweep keeps the states before each block; the backward sweep computes
-a block's forward states again and multiplies. Memory: 3 numbers per pair and block, nothing of size T times L.
+Frames are taken in blocks of at most 16. The forward sweep keeps the states before each block; the backward sweep
+computes a block's forward states again and multiplies. Memory: 4 numbers per pair and block.
 """
 
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Checkpoints(NamedTuple):
 class Emissions(NamedTuple):
     """What `rows.row_emissions` wrote for each frame: column 0 the blank, the last columns no label at all."""
 
-    values: np.ndarray  # (T, K), with any strides: probabilities, or log2 of them in frames where lowest < rows.TOO_SMALL
+    values: np.ndarray  # (T, K), any strides: probabilities, or log2 of them in frames with lowest < rows.TOO_SMALL
     lowest: np.ndarray  # (T,) smallest finite log2
     masked: np.ndarray  # (T,) whether a class of the target has probability 0
 
@@ -93,8 +93,8 @@ def make_direction(slots, none, first, columns):
 def live_places(direction, start, stop, frames, labels):
     """First and last place, in whole vectors, that lie on a path from start to end in the frames start to stop.
 
-    Frames are counted from the direction's own beginning. The first is taken one frame early: what leaves a pair then is
-    still needed.
+    Frames are counted from the direction's own beginning. The first is taken one frame early: what leaves a pair then
+    is still needed.
     """
     offset = direction.first - PAD
     low = offset + max(0, labels - frames + start - 1)

@@ -1,8 +1,8 @@
 """A few frames of the recursion with exponents held still: plain multiplications and additions in float64.
 
 Over K frames a state keeps the exponent that `hold_exponents` gave it, and only mantissas move. Their range is known
-beforehand from the smallest emission and from the neighbours that can reach the state in K frames; where a float64 could
-leave its range, `hold_exponents` says so and the frames are done by `stepwise.py`. Nothing is ever lost to underflow.
+beforehand from the smallest emission and from the neighbours that can reach the state in K frames; where a float64
+could leave its range, `hold_exponents` says so and the frames are done by `stepwise.py`. Nothing that counts is lost.
 
 A place of a state array holds one pair, blank j and label j; before and behind the W places of the pairs there are PAD
 more. All loops run over whole vectors. The backward recursion is the same one on the mirrored target. Both directions
@@ -16,10 +16,10 @@ from numbactc.kernels.scaled import ZERO_EXPONENT, bounded_power_of_two, exponen
 
 PAD = 8
 
-# Binary digits that a float64 mantissa may use within one held block. GAP and EMISSION_BITS bound how far it falls: from
-# its pair's exponent at the start, and by the block's emissions. SPAN bounds how far it rises, by mass from pairs with a
-# larger exponent; 3**16 paths add 26 digits. What a forward and a backward mantissa of one state lack together of the
-# total is then at most 2 * GAP + EMISSION_BITS <= WEIGHT_BITS, and what counts never leaves 2**-580 to 2**1014.
+# Binary digits that a float64 mantissa may use within one held block. GAP and EMISSION_BITS bound how far it falls:
+# from its pair's exponent at the start, and by the block's emissions. SPAN bounds how far it rises, by mass from pairs
+# with a larger exponent; 3**16 paths add 26 digits. What a forward and a backward mantissa of one state lack together
+# of the total is then at most 2 * GAP + EMISSION_BITS <= WEIGHT_BITS, and what counts never leaves 2**-580 to 2**1014.
 SPAN = 128
 EMISSION_BITS = 320
 GAP = 260

@@ -84,7 +84,7 @@ def _narrow(x, stored):
 
 
 def load_row(storage: Any, start: Any, stride: Any, scratch: Any) -> Any:
-    """The row of scratch.size scores at `start`: a view where that will do, else a copy in scratch; for kernels only."""
+    """The row of scratch.size scores at `start`: a view if that will do, else a copy in scratch; for kernels only."""
     raise NotImplementedError("load_row is compiled into kernels")
 
 
@@ -106,7 +106,7 @@ def _load_row(storage, start, stride, scratch):
 
 
 def result_row(storage: Any, start: Any, scratch: Any) -> Any:
-    """Where to compute the row that will stand at `start`: in place if dtypes agree, else in scratch; for kernels only."""
+    """Where to compute the row that will stand at `start`: in place if dtypes agree, else scratch; for kernels only."""
     raise NotImplementedError("result_row is compiled into kernels")
 
 

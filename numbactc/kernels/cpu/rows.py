@@ -1,6 +1,6 @@
 """What happens to one frame's row of C scores: log-sum-exp, emissions of the target's classes, softmax minus posterior.
 
-Bound by memory bandwidth for large C: scores are read once here on the way down, and once, with one write, on the way up.
+Bound by memory bandwidth for large C: scores are read once on the way down, and once, with one write, on the way up.
 A row arrives as a contiguous float32 or float64 array; `load.py` makes it one. Logarithms are to base 2.
 """
 
@@ -32,8 +32,8 @@ def row_max(row):
 def row_sum_and_next_max(row, largest, next_row):
     """Sum of exp(row - largest), from 1 to C, and the largest score of the row that comes next, of the same size.
 
-    The first is bound by arithmetic, for the row is in the cache since its maximum was taken; the second waits for memory.
-    Both in one loop take the time of the longer one. The sum is NaN if a score is NaN or +inf.
+    The first is bound by arithmetic, for the row is in the cache since its maximum was taken; the second waits for
+    memory. Both in one loop take little more than the longer one. The sum is NaN if a score is NaN or +inf.
     """
     full_width_vectors()
     log2_e = row.dtype.type(LOG2_E)
@@ -120,6 +120,6 @@ def row_softmax(row, largest, log2_sum, scale, gradient):
 
 @kernel
 def row_minus_posterior(gradient, classes, posterior, count, scale):
-    """gradient -= scale * posterior, at the target's first count classes; they are distinct, so that no order matters."""
+    """gradient -= scale * posterior, at the target's count classes; they are distinct, so that no order matters."""
     for k in range(count):
         gradient[np.uint64(classes[k])] -= scale * posterior[k]

@@ -1,7 +1,7 @@
-"""The same recursion with an exponent for each state and frame: right for any scores, some times slower than `linear.py`.
+"""The same recursion with an exponent for each state and frame: right for any scores, slower than `linear.py`.
 
-It runs where a model is so sure of itself that the float64 mantissas of a held block could leave their range. Places are
-those of `linear.py`; emissions are scaled numbers too. No frame reads what another one wrote without normalising it.
+It runs where a model is so sure of itself that the float64 mantissas of a held block could leave their range. Places
+are those of `linear.py`; emissions are scaled numbers too.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Single instructions on floats that LLVM vectorises and whose treatment of NaN is known, unlike that of a comparison."""
+"""Single instructions on floats that LLVM vectorises, and that treat NaN in a known way, unlike comparisons."""
 
 from typing import Any
 
