@@ -56,6 +56,17 @@ def test_float64_keeps_its_digits(entry: Loss) -> None:
     torch.testing.assert_close(gradient, slope, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("depth", [350.0, 660.0, 680.0, 690.0, 693.0, 700.0, 708.0, 745.0, 800.0])
+def test_float64_keeps_its_digits_near_its_smallest_number(depth: float) -> None:
+    """exp(-693) is 2**-1000, and float64 ends at 2**-1022: a probability there has all of its digits."""
+    scores = torch.tensor([[0.0, -depth], [0.0, -depth + 0.3], [0.0, -depth - 0.2]], dtype=torch.float64).unsqueeze(1)
+    batch = Batch(scores, [[1]], [3])
+    truth, slope = expected(scores, batch.targets, batch.input_lengths, with_logits=False)
+    losses, gradient = loss_and_gradient(numbactc.ctc_loss, batch)
+    torch.testing.assert_close(losses, truth, rtol=1e-14, atol=0)
+    torch.testing.assert_close(gradient, slope, rtol=0, atol=1e-12)
+
+
 def test_an_hour_of_audio() -> None:
     """T = 40,000 and L = 2,000: a probability near 1e-38000; float32 log-space has no digit of its gradient right.
 

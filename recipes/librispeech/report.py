@@ -39,7 +39,7 @@ def plot_curves(state: dict[str, Any], path: Path) -> None:
         left.plot(steps, loss, marker=".", color="C0", label="dev, averaged weights")
         for values, name, colour in [(wer, "WER", "C3"), (cer, "CER", "C1")]:
             right.plot(steps, values, marker=".", color=colour, label=f"dev {name}, last {values[-1]:.1f} %")
-        right.set(xlim=(0, None), ylim=(0, min(105.0, 1.05 * max(wer))))
+        right.set(xlim=(0, None), ylim=(0, 1.05 * max(wer)))
     left.set(xlabel="step", ylabel="CTC loss (nats a character)", ylim=(0, None))
     right.set(xlabel="step", ylabel="error rate, greedy (%)")
     for axes in (left, right):

@@ -137,8 +137,9 @@ class Trainer:
             "epoch %d, step %d, %.1f min: train loss %.3f, dev loss %.3f, WER %.2f %%, CER %.2f %%",
             self.epoch, self.step, self.seconds / 60, self.losses[-1][1] if self.losses else math.nan, loss, wer, cer,
         )  # fmt: skip
-        if wer <= self.best:
-            self.best = wer
+        # above 100 % the rate says nothing about progress: the later weights are the better ones
+        if min(wer, 100.0) <= self.best:
+            self.best = min(wer, 100.0)
             keep = ["config", "model", "step", "epoch", "seconds"]
             content = {name: value for name, value in self.state().items() if name in keep}
             checkpoint.save(self.config.exp / "best.pt", content)

@@ -61,8 +61,8 @@ def row_is_bad(row):
     return bad > 0
 
 
-TOO_SMALL = -1000.0
-"""log2 of a probability from which a frame's emissions are kept as logarithms, for a float64 may not hold them."""
+TOO_SMALL = -900.0
+"""log2 of a probability below which a frame's emissions are kept as logarithms: a float64 soon may not hold them."""
 
 
 @kernel
