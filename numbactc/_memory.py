@@ -29,7 +29,7 @@ def empty(purpose: str, shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> n
     buffer = _spares.pop(purpose, None)
     if buffer is None or not size + ALIGNMENT <= buffer.size <= 2 * size + ALIGNMENT:
         del buffer
-        # NumPy asks for huge pages, which torch.empty does not: a third of the page faults' cost
+        # NumPy asks for huge pages, which torch.empty does not: fewer page faults
         buffer = np.empty(size + ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % ALIGNMENT
     # frombuffer, not a slice: NumPy would let a view of the slice refer to the buffer past it

@@ -80,8 +80,8 @@ def ctc_loss(
     Notes:
         The recursion is in float64, whatever the dtype, so length costs no digits. Until the graph is freed, T * N * K
         posteriors are kept, K = 1 + min(longest target, C - 1), in float32, or float64 for float64. While it runs, the
-        forward half takes T * N * (K + 1) numbers in float64 besides. Under `no_grad` nothing is kept. The last
-        gradient's memory serves for the next one once nobody refers to it.
+        forward half takes T * N rows of float64 besides, of K + 1 rounded up to a multiple of 8. Under `no_grad`
+        nothing is kept. The last gradient's memory serves for the next one once nobody refers to it.
 
         The same input gives the same bits on every run, with any number of threads and in any batch. Utterances are
         shared among `torch.get_num_threads()` threads, and any number of Python threads may call at once.

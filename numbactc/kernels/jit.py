@@ -51,9 +51,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 def full_width_vectors(typingctx: Any) -> Any:
     """Let LLVM use the widest vectors of the machine in the function that calls this, and keep that function apart.
 
-    LLVM stops at 256 bits on most machines with AVX-512, for code that mixes scalar and vector work. A kernel that is
-    one long vector loop gains up to 1.4 times from the full width; machines without AVX-512 ignore the attribute. Both
-    the attribute and the vectorisation are lost when LLVM inlines the loop into a caller.
+    LLVM stops at 256 bits on most machines with AVX-512, for code that mixes scalar and vector work. These kernels are
+    one long vector loop each; machines without AVX-512 ignore the attribute. Both the attribute and the vectorisation
+    are lost when LLVM inlines the loop into a caller.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -196,7 +196,7 @@ def advance_and_meet(b, l, right, skip_right, p, emission, first, last, order, j
 
     Args:
         order: (K,) K - 1 to 0. From memory, for LLVM hoists its test that no arrays overlap out of a loop that counts
-            down, and then gets it wrong, on the safe side: it would run the scalar loop, at a quarter of the speed.
+            down, and then gets it wrong, on the safe side: it would run the scalar loop.
         joint: from `advance_and_record`; overwritten with forward times backward of each label.
     """
     full_width_vectors()
