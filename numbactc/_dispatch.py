@@ -1,4 +1,4 @@
-"""From torch tensors to the kernels of their device: memory, views through DLPack, threads.
+"""From torch tensors on the CPU to its kernels: memory, views through DLPack, threads.
 
 Nothing else knows both sides. Numba is imported by the first call, not with the package.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from numbactc import _memory, _threads
+from numbactc import _memory, _threads, _validation
 from numbactc._validation import Targets
 
 # NumPy has no bfloat16 and Numba's CPU target no float16: kernels see their bits, as unsigned and signed integers
@@ -33,6 +33,25 @@ class Problem:
         self.targets = targets
         self.normalise = normalise
         self.saved: Saved | None = None
+
+    def label_counts(self) -> Tensor:
+        """(N,) labels of each utterance, at least 1: what a mean divides its loss by."""
+        return torch.from_numpy(self.targets.target_lengths.clip(min=1))
+
+
+def prepare(
+    scores: Tensor,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: Any,
+    normalise: bool,
+    unbatched: bool,
+    check: bool,
+) -> Problem:
+    """A checked call for scores (T, N, C); on a CPU the values are always checked."""
+    checked = _validation.check_targets(scores, targets, input_lengths, target_lengths, blank, unbatched)
+    return Problem(checked, normalise)
 
 
 def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
@@ -87,6 +106,36 @@ def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
 
     _threads.share(run, np.full(utterances, frames * classes_in_row))
     return gradient
+
+
+def tensors_of(problem: Problem) -> list[Tensor]:
+    """What `problem_of` makes a problem of again, ready for `backward`."""
+    assert problem.saved is not None
+    return [torch.from_numpy(array) for array in (problem.targets.input_lengths, *problem.saved)]
+
+
+def problem_of(tensors: list[Tensor], normalise: bool) -> Problem:
+    input_lengths, *saved = [tensor.numpy() for tensor in tensors]
+    none = np.empty(0, np.int64)
+    problem = Problem(Targets(none, none, input_lengths, none, 0), normalise)
+    problem.saved = Saved(*saved)
+    return problem
+
+
+def fake_tensors(scores: Tensor, targets: Tensor) -> list[Tensor]:
+    """`tensors_of` without values, for torch.compile; two sizes follow from the longest target."""
+    frames, utterances, _ = scores.shape
+    real = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    sizes = torch.library.get_ctx()
+    columns, distinct = sizes.new_dynamic_size(), sizes.new_dynamic_size()
+    return [
+        scores.new_empty(utterances, dtype=torch.int64),
+        scores.new_empty(utterances, dtype=torch.float64),
+        scores.new_empty(utterances, 2, frames, dtype=real),
+        scores.new_empty(utterances, dtype=torch.int64),
+        scores.new_empty(utterances, columns, dtype=torch.int64),
+        scores.new_empty(utterances, frames, distinct, dtype=real),
+    ]
 
 
 def _arithmetic(scores: Tensor) -> Any:

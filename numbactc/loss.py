@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from numbactc import _autograd, _dispatch, _validation
+from numbactc import _autograd, _devices, _ops, _validation
 from numbactc._validation import Lengths
 
 
@@ -17,6 +17,7 @@ def ctc_loss(
     zero_infinity: bool = False,
     *,
     batch_first: bool = False,
+    check: bool = False,
 ) -> Tensor:
     r"""CTC loss of log-probabilities: a drop-in for `torch.nn.functional.ctc_loss`, but for its gradient.
 
@@ -44,6 +45,8 @@ def ctc_loss(
         reduction: 'none' gives (N,) losses, 'sum' their sum, 'mean' the mean over N of loss / max(target length, 1).
         zero_infinity: count a loss of inf, where no path fits, as 0. Its gradient is 0 in any case.
         batch_first: log_probs is (N, T, C). Nothing is copied for it.
+        check: on a GPU, wait for it and raise where a label or length on it is out of range. Without it nothing waits,
+            and such an utterance has a loss of NaN and a gradient of 0. On a CPU everything is always checked.
 
     Returns:
         Nats: () or, with reduction 'none', (N,), and () for a single utterance. float64 for float64, float32 otherwise,
@@ -102,8 +105,9 @@ def ctc_loss(
         tensor([-0.3333, -0.6667,  0.0000])
     """
     return _loss(
-        "log_probs", log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first
-    )
+        "log_probs", log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first,
+        check,
+    )  # fmt: skip
 
 
 def ctc_loss_with_logits(
@@ -116,6 +120,7 @@ def ctc_loss_with_logits(
     zero_infinity: bool = False,
     *,
     batch_first: bool = False,
+    check: bool = False,
 ) -> Tensor:
     r"""CTC loss of raw scores: `numbactc.ctc_loss` with the softmax inside, and no normalised copy of T * N * C kept.
 
@@ -137,6 +142,8 @@ def ctc_loss_with_logits(
         reduction: 'none' gives (N,) losses, 'sum' their sum, 'mean' the mean over N of loss / max(target length, 1).
         zero_infinity: count a loss of inf, where no path fits, as 0. Its gradient is 0 in any case.
         batch_first: logits is (N, T, C). Nothing is copied for it.
+        check: on a GPU, wait for it and raise where a label or length on it is out of range. Without it nothing waits,
+            and such an utterance has a loss of NaN and a gradient of 0. On a CPU everything is always checked.
 
     Returns:
         Nats, never negative: () or, with reduction 'none', (N,), and () for a single utterance. float64 for float64,
@@ -169,8 +176,9 @@ def ctc_loss_with_logits(
         tensor([ 0.0000, -0.3333,  0.3333])
     """
     return _loss(
-        "logits", logits, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first
-    )
+        "logits", logits, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first,
+        check,
+    )  # fmt: skip
 
 
 def _loss(
@@ -183,6 +191,7 @@ def _loss(
     reduction: str,
     zero_infinity: bool,
     batch_first: bool,
+    check: bool,
 ) -> Tensor:
     _validation.check_reduction(reduction)
     _validation.check_scores(name, scores)
@@ -191,13 +200,17 @@ def _loss(
         scores = scores.unsqueeze(1)
     elif batch_first:
         scores = scores.transpose(0, 1)
-    checked = _validation.check_targets(scores, targets, input_lengths, target_lengths, blank, unbatched)
-    losses = _autograd.ctc(scores, _dispatch.Problem(checked, normalise=name == "logits"))
+    rest = targets, input_lengths, target_lengths, blank, name == "logits", unbatched, check
+    if torch.compiler.is_compiling():
+        losses, label_counts = _ops.ctc(scores, *rest)
+    else:
+        problem = _devices.prepare(scores, *rest)
+        losses, label_counts = _autograd.ctc(scores, problem), problem.label_counts
     # reduced in float64 and rounded once
     if zero_infinity:
-        losses = torch.where(losses == torch.inf, 0.0, losses)
+        losses = losses.masked_fill(losses == torch.inf, 0.0)
     if reduction == "mean":
-        losses = (losses / torch.from_numpy(checked.target_lengths.clip(min=1))).mean()
+        losses = (losses / label_counts()).mean()
     elif reduction == "sum":
         losses = losses.sum()
     elif unbatched:
@@ -209,7 +222,7 @@ class CTCLoss(nn.Module):
     """`numbactc.ctc_loss` as a module, with the arguments of `torch.nn.CTCLoss`.
 
     Args:
-        blank, reduction, zero_infinity, batch_first: as there; the rest goes to each call.
+        blank, reduction, zero_infinity, batch_first, check: as there; the rest goes to each call.
 
     Example:
         >>> import torch, numbactc
@@ -220,7 +233,13 @@ class CTCLoss(nn.Module):
     """
 
     def __init__(
-        self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False, *, batch_first: bool = False
+        self,
+        blank: int = 0,
+        reduction: str = "mean",
+        zero_infinity: bool = False,
+        *,
+        batch_first: bool = False,
+        check: bool = False,
     ) -> None:
         super().__init__()
         _validation.check_reduction(reduction)
@@ -228,11 +247,12 @@ class CTCLoss(nn.Module):
         self.reduction = reduction
         self.zero_infinity = zero_infinity
         self.batch_first = batch_first
+        self.check = check
 
     def extra_repr(self) -> str:
         return (
             f"blank={self.blank}, reduction={self.reduction!r}, zero_infinity={self.zero_infinity}, "
-            f"batch_first={self.batch_first}"
+            f"batch_first={self.batch_first}, check={self.check}"
         )
 
     def forward(
@@ -241,7 +261,7 @@ class CTCLoss(nn.Module):
         """See `numbactc.ctc_loss`."""
         return ctc_loss(
             log_probs, targets, input_lengths, target_lengths,
-            self.blank, self.reduction, self.zero_infinity, batch_first=self.batch_first,
+            self.blank, self.reduction, self.zero_infinity, batch_first=self.batch_first, check=self.check,
         )  # fmt: skip
 
 
@@ -249,7 +269,7 @@ class CTCLossWithLogits(CTCLoss):
     """`numbactc.ctc_loss_with_logits` as a module, with the arguments of `torch.nn.CTCLoss`.
 
     Args:
-        blank, reduction, zero_infinity, batch_first: as there; the rest goes to each call.
+        blank, reduction, zero_infinity, batch_first, check: as there; the rest goes to each call.
 
     Example:
         >>> import torch, numbactc
@@ -263,5 +283,5 @@ class CTCLossWithLogits(CTCLoss):
         """See `numbactc.ctc_loss_with_logits`."""
         return ctc_loss_with_logits(
             logits, targets, input_lengths, target_lengths,
-            self.blank, self.reduction, self.zero_infinity, batch_first=self.batch_first,
+            self.blank, self.reduction, self.zero_infinity, batch_first=self.batch_first, check=self.check,
         )  # fmt: skip

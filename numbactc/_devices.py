@@ -1,0 +1,63 @@
+"""Which dispatch serves a tensor: `_dispatch` on the CPU, `_dispatch_cuda` on a GPU, two modules with the same functions.
+
+A problem is one call: its targets and options, and what its forward half left for the backward half.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from numbactc import _dispatch, _dispatch_cuda
+
+Problem = _dispatch.Problem | _dispatch_cuda.Problem
+
+
+def of(scores: Tensor) -> ModuleType:
+    return _dispatch_cuda if scores.is_cuda else _dispatch
+
+
+def prepare(
+    scores: Tensor,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: Any,
+    normalise: bool,
+    unbatched: bool,
+    check: bool,
+) -> Problem:
+    """A problem for scores (T, N, C), its arguments checked."""
+    problem: Problem = of(scores).prepare(
+        scores, targets, input_lengths, target_lengths, blank, normalise, unbatched, check
+    )
+    return problem
+
+
+def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
+    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`."""
+    losses: Tensor = of(scores).forward(scores, problem, keep)
+    return losses
+
+
+def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
+    """d / d scores (T, N, C), given d / d losses (N,): new memory, every element written."""
+    gradient: Tensor = of(scores).backward(scores, grad_losses, problem)
+    return gradient
+
+
+def tensors_of(problem: Problem, scores: Tensor) -> list[Tensor]:
+    """What `problem_of` makes a problem of again, ready for `backward`."""
+    tensors: list[Tensor] = of(scores).tensors_of(problem)
+    return tensors
+
+
+def problem_of(tensors: list[Tensor], scores: Tensor, normalise: bool) -> Problem:
+    problem: Problem = of(scores).problem_of(tensors, normalise)
+    return problem
+
+
+def fake_tensors(scores: Tensor, targets: Tensor) -> list[Tensor]:
+    """`tensors_of` without values, for torch.compile."""
+    tensors: list[Tensor] = of(scores).fake_tensors(scores, targets)
+    return tensors
