@@ -4,17 +4,24 @@ A problem is one call: its targets and options, and what its forward half left f
 """
 
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from numbactc import _dispatch, _dispatch_cuda
+from numbactc import _dispatch
 
-Problem = _dispatch.Problem | _dispatch_cuda.Problem
+
+class Problem(Protocol):
+    def label_counts(self) -> Tensor:
+        """(N,) labels of each utterance, at least 1: what a mean divides its loss by."""
 
 
 def of(scores: Tensor) -> ModuleType:
-    return _dispatch_cuda if scores.is_cuda else _dispatch
+    if not scores.is_cuda:
+        return _dispatch
+    from numbactc import _dispatch_cuda
+
+    return _dispatch_cuda
 
 
 def prepare(
@@ -34,9 +41,9 @@ def prepare(
     return problem
 
 
-def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
-    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`."""
-    losses: Tensor = of(scores).forward(scores, problem, keep)
+def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> Tensor:
+    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`, with `zeroed` no memory undefined."""
+    losses: Tensor = of(scores).forward(scores, problem, keep, zeroed)
     return losses
 
 
@@ -52,12 +59,15 @@ def tensors_of(problem: Problem, scores: Tensor) -> list[Tensor]:
     return tensors
 
 
-def problem_of(tensors: list[Tensor], scores: Tensor, normalise: bool) -> Problem:
-    problem: Problem = of(scores).problem_of(tensors, normalise)
+def problem_of(
+    tensors: list[Tensor], scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
+) -> Problem:
+    """Args: tensors: of `tensors_of`. width, concatenated: S, or how many labels, and whether in one row."""
+    problem: Problem = of(scores).problem_of(tensors, scores, width, concatenated, blank, normalise)
     return problem
 
 
-def fake_tensors(scores: Tensor, targets: Tensor) -> list[Tensor]:
+def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
     """`tensors_of` without values, for torch.compile."""
-    tensors: list[Tensor] = of(scores).fake_tensors(scores, targets)
+    tensors: list[Tensor] = of(scores).fake_tensors(scores, width, concatenated)
     return tensors

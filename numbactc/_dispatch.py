@@ -54,8 +54,8 @@ def prepare(
     return Problem(checked, normalise)
 
 
-def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
-    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`."""
+def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> Tensor:
+    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`, with `zeroed` no memory undefined."""
     from numbactc.kernels.cpu import batch
 
     frames, utterances, classes_in_row = scores.shape
@@ -71,7 +71,9 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
         classes=np.empty((utterances, columns), np.int64),
         posteriors=_memory.empty("posteriors", (utterances, frames, distinct) if keep else (utterances, 0, 0), real),
     )
-
+    if zeroed:
+        for array in saved:
+            array.fill(0)
     emission = _memory.empty("emission", (frames, utterances, columns), np.float64)
 
     def run(some: np.ndarray) -> None:
@@ -114,15 +116,17 @@ def tensors_of(problem: Problem) -> list[Tensor]:
     return [torch.from_numpy(array) for array in (problem.targets.input_lengths, *problem.saved)]
 
 
-def problem_of(tensors: list[Tensor], normalise: bool) -> Problem:
+def problem_of(
+    tensors: list[Tensor], scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
+) -> Problem:
     input_lengths, *saved = [tensor.numpy() for tensor in tensors]
     none = np.empty(0, np.int64)
-    problem = Problem(Targets(none, none, input_lengths, none, 0), normalise)
+    problem = Problem(Targets(none, none, input_lengths, none, blank), normalise)
     problem.saved = Saved(*saved)
     return problem
 
 
-def fake_tensors(scores: Tensor, targets: Tensor) -> list[Tensor]:
+def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
     """`tensors_of` without values, for torch.compile; two sizes follow from the longest target."""
     frames, utterances, _ = scores.shape
     real = torch.float64 if scores.dtype == torch.float64 else torch.float32

@@ -18,7 +18,10 @@ _library.define(
     "ctc(Tensor scores, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool normalise, "
     "bool unbatched, bool check, bool keep) -> (Tensor, Tensor[])"
 )
-_library.define("ctc_gradient(Tensor scores, Tensor grad_losses, Tensor[] saved, bool normalise) -> Tensor")
+_library.define(
+    "ctc_gradient(Tensor scores, Tensor grad_losses, Tensor[] saved, SymInt width, bool concatenated, int blank, "
+    "bool normalise) -> Tensor"
+)
 
 
 def ctc(
@@ -52,12 +55,13 @@ def _forward(
     problem = _devices.prepare(
         scores, targets, input_lengths, target_lengths, blank, normalise, unbatched, check
     )
-    losses = _devices.forward(scores, problem, keep)
+    # what an operator returns must be the same each time, and may not be memory that nobody wrote
+    losses = _devices.forward(scores, problem, keep, zeroed=keep)
     return losses, _devices.tensors_of(problem, scores) if keep else []
 
 
-def _backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], normalise: bool) -> Tensor:
-    return _devices.backward(scores, grad_losses, _devices.problem_of(saved, scores, normalise))
+def _backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], *options: Any) -> Tensor:
+    return _devices.backward(scores, grad_losses, _devices.problem_of(saved, scores, *options))
 
 
 for _key in ("CPU", "CUDA"):
@@ -65,15 +69,29 @@ for _key in ("CPU", "CUDA"):
     _library.impl("ctc_gradient", _backward, _key)
 
 
+def _form(targets: Tensor, unbatched: bool) -> tuple[int, bool]:
+    """(S or how many labels, whether they are concatenated), as far as memory depends on it."""
+    return targets.shape[-1], targets.dim() == 1 and not unbatched
+
+
 @torch.library.register_fake("numbactc::ctc", lib=_library)
-def _fake_forward(scores: Tensor, targets: Tensor, *rest: Any) -> tuple[Tensor, list[Tensor]]:
-    keep = rest[-1]
+def _fake_forward(
+    scores: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int,
+    normalise: bool,
+    unbatched: bool,
+    check: bool,
+    keep: bool,
+) -> tuple[Tensor, list[Tensor]]:
     losses = scores.new_empty(scores.shape[1], dtype=torch.float64)
-    return losses, _devices.fake_tensors(scores, targets) if keep else []
+    return losses, _devices.fake_tensors(scores, *_form(targets, unbatched)) if keep else []
 
 
 @torch.library.register_fake("numbactc::ctc_gradient", lib=_library)
-def _fake_backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], normalise: bool) -> Tensor:
+def _fake_backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], *options: Any) -> Tensor:
     frames, utterances, classes = scores.shape
     if scores.stride(0) < scores.stride(1):
         return scores.new_empty(utterances, frames, classes).transpose(0, 1)
@@ -81,13 +99,14 @@ def _fake_backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], nor
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
-    ctx.save_for_backward(inputs[0], *output[1])
-    ctx.normalise = inputs[5]
+    scores, targets, _, _, blank, normalise, unbatched, _, _ = inputs
+    ctx.save_for_backward(scores, *output[1])
+    ctx.options = *_form(targets, unbatched), blank, normalise
 
 
 def _differentiate(ctx: Any, grad_losses: Tensor, grad_saved: object) -> tuple[Any, ...]:
     scores, *saved = ctx.saved_tensors
-    return torch.ops.numbactc.ctc_gradient(scores, grad_losses, saved, ctx.normalise), *[None] * 8
+    return torch.ops.numbactc.ctc_gradient(scores, grad_losses, saved, *ctx.options), *[None] * 8
 
 
 def _refuse(ctx: Any, grad: Tensor) -> Any:

@@ -44,10 +44,10 @@ def folders() -> list[Path]:
     return [beside]
 
 
-def file_name(kernel: str, name: str, capability: tuple[int, int]) -> str:
-    """Of a kernel, described in full and called `name`, for one kind of GPU."""
+def file_name(kernel: str, capability: tuple[int, int]) -> str:
+    """Of a kernel for one kind of GPU."""
     key = hashlib.sha256(repr((kernel, capability, source_hash(), versions())).encode()).hexdigest()
-    return f"{name}-sm_{capability[0]}{capability[1]}-{key[:32]}.cubin"
+    return f"{kernel}-sm_{capability[0]}{capability[1]}-{key[:32]}.cubin"
 
 
 def read(name: str) -> bytes | None:

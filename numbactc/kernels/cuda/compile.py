@@ -1,27 +1,23 @@
 """From a kernel's Python source to machine code for one kind of GPU: needs Numba and the toolkit, but no GPU."""
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 from cuda.core import Linker, LinkerOptions, ObjectCode
-from numba import cuda
+from numba import cuda, types
+
+from numbactc.kernels.cuda.build import build, launch_bounds
+from numbactc.kernels.cuda.plan import Kernel
 
 ENTRY = re.compile(r"\.visible \.entry (\w+)\(")
 
 
-def cubin(function: Callable[..., Any], signature: Any, name: str, capability: tuple[int, int], **options: Any) -> bytes:
-    """Machine code for the compute capability (major, minor), in which the kernel is called `name`.
-
-    Args:
-        function: a plain function, or what `@cuda.jit` made of one.
-        signature: a Numba signature that returns nothing.
-        options: of `numba.cuda.compile_ptx`.
-    """
-    function = getattr(function, "py_func", function)
-    ptx, _ = cuda.compile_ptx(function, signature, cc=capability, **options)
+def cubin(kernel: Kernel, name: str, capability: tuple[int, int]) -> bytes:
+    """Machine code for the compute capability (major, minor), in which the kernel has this name."""
+    function, argument_types = build(kernel)
+    ptx, _ = cuda.compile_ptx(
+        function, types.void(*argument_types), cc=capability, launch_bounds=launch_bounds(kernel)
+    )
     (mangled,) = ENTRY.findall(ptx)
-    renamed = ptx.replace(mangled, name)
-    major, minor = capability
-    linker = Linker(ObjectCode.from_ptx(renamed.encode()), options=LinkerOptions(arch=f"sm_{major}{minor}"))
+    options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", fma=False)
+    linker = Linker(ObjectCode.from_ptx(ptx.replace(mangled, name).encode()), options=options)
     return bytes(linker.link("cubin").code)

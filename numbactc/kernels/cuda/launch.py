@@ -6,25 +6,11 @@ that a start costs the host a few dictionary look-ups and one call of the driver
 
 import threading
 from collections.abc import Callable
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from numbactc.kernels.cuda import cache
-
-
-class Kernel(NamedTuple):
-    """A kernel by name, so that its module, and Numba with it, is imported only where it must be compiled."""
-
-    module: str
-    """Of numbactc.kernels.cuda."""
-    builder: str
-    """Its function which, called with `choices`, gives (kernel, Numba signature, options of compile_ptx)."""
-    choices: tuple[str | int | bool, ...]
-
-    @property
-    def name(self) -> str:
-        return "_".join([self.module, self.builder, *map(str, self.choices)]).lower()
+from numbactc.kernels.cuda.plan import Kernel, Launch
 
 
 class Where(NamedTuple):
@@ -34,24 +20,30 @@ class Where(NamedTuple):
     stream: int
 
 
+class Loaded(NamedTuple):
+    """What launches, and what is launched."""
+
+    launch: Callable[..., None]
+    function: Any
+
+
 MOST_CONFIGS = 4096
 """Grids that are remembered: a training loop with many lengths meets many."""
 
 _lock = threading.Lock()
 _thread = threading.local()
 _cubins: dict[tuple[Kernel, tuple[int, int]], bytes] = {}
-_loaded: dict[tuple[Kernel, int], tuple[Callable[..., None], Any]] = {}
+_loaded: dict[tuple[Kernel, int], Loaded] = {}
 _streams: dict[Where, Any] = {}
-_configs: dict[tuple[int, int, int], Any] = {}
+_configs: dict[Launch, Any] = {}
 
 
-def start(kernel: Kernel, where: Where, grid: int, block: int, shared_bytes: int, *arguments: Any) -> None:
+def start(launch: Launch, where: Where, *arguments: int) -> None:
     """Put a kernel into the stream's queue.
 
     Args:
-        grid, block: numbers of blocks, and of threads in each; none of them 0.
-        shared_bytes: dynamic shared memory of a block.
-        arguments: pointers and integers as int, other numbers as NumPy scalars of their type.
+        launch: of a plan.
+        arguments: as README.md lists them, without bools, which would fill one byte of an int32.
 
     Raises:
         RuntimeError: this is the kernel's first use on the device, and the stream is being captured into a graph.
@@ -59,13 +51,10 @@ def start(kernel: Kernel, where: Where, grid: int, block: int, shared_bytes: int
     """
     if not getattr(_thread, "has_context", False):
         _make_current(where.device)
-    loaded = _loaded.get((kernel, where.device))
-    if loaded is None:
-        loaded = _load(kernel, where)
+    loaded = _loaded.get((launch.kernel, where.device)) or _load(launch.kernel, where)
     stream = _streams.get(where) or _stream(where)
-    config = _configs.get((grid, block, shared_bytes)) or _config(grid, block, shared_bytes)
-    launch, function = loaded
-    launch(stream, config, function, *arguments)
+    config = _configs.get(launch) or _config(launch)
+    loaded.launch(stream, config, loaded.function, *arguments)
 
 
 def require() -> None:
@@ -82,13 +71,20 @@ def cubin(kernel: Kernel, capability: tuple[int, int]) -> bytes:
     """Machine code: from memory, from disk, or compiled now, in this order."""
     known = _cubins.get((kernel, capability))
     if known is None:
-        file_name = cache.file_name(repr(kernel), kernel.name, capability)
+        file_name = cache.file_name(symbol(kernel), capability)
         known = cache.read(file_name)
         if known is None:
-            known = _compile(kernel, capability)
+            from numbactc.kernels.cuda import compile
+
+            known = compile.cubin(kernel, symbol(kernel), capability)
             cache.write(file_name, known)
         _cubins[kernel, capability] = known
     return known
+
+
+def symbol(kernel: Kernel) -> str:
+    """What the kernel is called in its machine code, in profiles, and in the cache."""
+    return "_".join(["numbactc", kernel.name, *map(str, kernel.options)])
 
 
 def _is_installed(module: str) -> bool:
@@ -96,14 +92,6 @@ def _is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # its parent is not there
         return False
-
-
-def _compile(kernel: Kernel, capability: tuple[int, int]) -> bytes:
-    from numbactc.kernels.cuda import compile
-
-    module = import_module(f"numbactc.kernels.cuda.{kernel.module}")
-    function, signature, options = getattr(module, kernel.builder)(*kernel.choices)
-    return compile.cubin(function, signature, kernel.name, capability, **options)
 
 
 def _make_current(device: int) -> None:
@@ -115,21 +103,20 @@ def _make_current(device: int) -> None:
     _thread.has_context = True
 
 
-def _load(kernel: Kernel, where: Where) -> tuple[Callable[..., None], Any]:
-    """(what launches, what is launched)"""
+def _load(kernel: Kernel, where: Where) -> Loaded:
     from cuda.bindings import driver
     from cuda.core import Device, ObjectCode, launch
 
     if int(driver.cuStreamIsCapturing(driver.CUstream(where.stream))[1]) != 0:
         raise RuntimeError(
-            f"numbactc's kernel {kernel.name} is used for the first time on device {where.device} while a graph is "
+            f"numbactc's kernel {symbol(kernel)} is used for the first time on device {where.device} while a graph is "
             "captured: call the loss once on tensors of the same shapes and dtypes before the capture"
         )
     with _lock:
         loaded = _loaded.get((kernel, where.device))
         if loaded is None:
             capability = tuple(Device(where.device).compute_capability)
-            loaded = launch, ObjectCode.from_cubin(cubin(kernel, capability)).get_kernel(kernel.name)
+            loaded = Loaded(launch, ObjectCode.from_cubin(cubin(kernel, capability)).get_kernel(symbol(kernel)))
             _loaded[kernel, where.device] = loaded
     return loaded
 
@@ -142,10 +129,10 @@ def _stream(where: Where) -> Any:
     return stream
 
 
-def _config(grid: int, block: int, shared_bytes: int) -> Any:
+def _config(launch: Launch) -> Any:
     from cuda.core import LaunchConfig
 
-    config = LaunchConfig(grid=grid, block=block, shmem_size=shared_bytes)
+    config = LaunchConfig(grid=launch.grid, block=launch.block)
     if len(_configs) < MOST_CONFIGS:
-        _configs[grid, block, shared_bytes] = config
+        _configs[launch] = config
     return config
