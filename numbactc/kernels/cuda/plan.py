@@ -82,6 +82,12 @@ def vector_of(dtype: str, classes: int) -> int:
     return vector if classes % vector == 0 and classes >= WARP * vector else 1
 
 
+def row_groups(classes: int, threads: int, vector: int) -> int:
+    """Vectors that a thread of a row has under way at once: 1, 2 or 4, as many as there are for it."""
+    rounds = -(-classes // (threads * vector))
+    return 1 if rounds == 1 else 2 if rounds == 2 else 4
+
+
 def row_warps(classes: int) -> int:
     """Warps that share a row. They change the order of its sum, so nothing but C may choose them."""
     return 1 if classes <= 1024 else 4 if classes <= 16384 else 16
@@ -120,7 +126,7 @@ def plan(call: Call) -> Plan:
     real = SCORE_BYTES[real_of(call.dtype)]
     places = call.width + 3 * N if call.concatenated else N * round_up(call.width)
     columns = places + 4 * N
-    table = N * (C + 1) <= columns
+    table = columns >= N * (C + 1)
     longest = min(call.width, T)
     pairs, tiled, warps = lattice_shape(round_up(longest) + 1)
     keep = int(call.keep)
@@ -144,9 +150,10 @@ def plan(call: Call) -> Plan:
         blanks=keep * 2 * real * -(-T // HALO) * columns,
     )
     vector = vector_of(call.dtype, C)
-    row_options = (call.dtype, vector, row_warps(C))
-    block = WARP * max(4, row_warps(C))
-    rows = (-(-T * N // (block // (WARP * row_warps(C)))), 1)
+    team = WARP * row_warps(C)
+    row_options = (call.dtype, vector, row_warps(C), row_groups(C, team, vector))
+    block = max(4 * WARP, team)
+    rows = (-(-T * N // (block // team)), 1)
     lattice_options = (real_of(call.dtype), pairs, tiled)
     forward = (
         Launch(Kernel("prepare", ()), (N, 1), 128),
