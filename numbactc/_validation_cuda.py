@@ -57,7 +57,7 @@ def _is_on_gpu(name: str, value: Any, scores: Tensor) -> bool:
     if not isinstance(value, Tensor) or value.device.type == "cpu":
         return False
     if value.device != scores.device:
-        raise ValueError(f"{name} must be on the device of the scores, {scores.device}, or the CPU, got {value.device}")
+        raise ValueError(f"{name} must be on {scores.device}, as the scores are, or on cpu, got {value.device}")
     return True
 
 

@@ -11,6 +11,8 @@ import torch
 import numbactc
 from batches import Batch, Loss, loss_and_gradient, random_batch, same_bits
 
+pytestmark = pytest.mark.usefixtures("device")
+
 MODULES = [
     pytest.param(numbactc.CTCLoss, numbactc.ctc_loss, id="CTCLoss"),
     pytest.param(numbactc.CTCLossWithLogits, numbactc.ctc_loss_with_logits, id="CTCLossWithLogits"),
