@@ -144,7 +144,7 @@ def plan(call: Call) -> Plan:
     scratch, scratch_bytes = _lay_out(
         labels=4 * places,
         emissions=2 * real * T * (N * (C + 1) if table else columns),
-        states=2 * real * 4 * columns * (1 + tiled),
+        states=2 * real * 4 * columns * (1 + 2 * tiled),
         sums=8 * N,
         exponents=keep * 4 * T * places,
         blanks=keep * 2 * real * -(-T // HALO) * columns,

@@ -67,13 +67,13 @@ def scaled_numbers(real: Any) -> Scaled:
         return float_of(integer(integer(integer(max(k, int32(lowest))) << integer(mantissa_bits)) + integer(one)))
 
     @cuda.jit(device=True, inline="always")
-    def normalise(m, e):
-        """The same with m in [1, 2), or (0, ZERO)."""
+    def normalise(m, e, least):
+        """The same with m in [1, 2), or (0, least) where it is 0 or e would be least or less."""
         bits = bits_of(m)
         e = int32(e + int32(integer(bits >> integer(mantissa_bits)) - integer(bias)))
-        live = m > real(0) and e > int32(ZERO)
+        live = m > real(0) and e > least
         m = float_of(integer(integer(bits & integer(mantissa_mask)) | integer(one)))
-        return (m if live else real(0)), (e if live else int32(ZERO))
+        return (m if live else real(0)), (e if live else least)
 
     @cuda.jit(device=True, inline="always")
     def from_log(x, origin):
