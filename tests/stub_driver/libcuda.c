@@ -29,13 +29,12 @@ struct launch {
 
 struct kernel {
     char name[128];
-    int arguments;
 };
 
 static struct launch launches[MOST_LAUNCHES];
 static uint64_t launch_count, load_count;
 static int arguments_to_copy;
-static int current_context;
+static int a_context;
 
 /* what tests ask */
 API uint64_t stub_launch_count(void) { return launch_count; }
@@ -60,8 +59,8 @@ API int cuDeviceGetAttribute(int *value, int attribute, int device) {
                                                    : 1;
     return 0;
 }
-API int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &current_context; return 0; }
-API int cuCtxGetCurrent(void **context) { *context = &current_context; return 0; }
+API int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &a_context; return 0; }
+API int cuCtxGetCurrent(void **context) { *context = &a_context; return 0; }
 API int cuCtxGetDevice(int *device) { *device = 0; return 0; }
 API int cuStreamIsCapturing(void *stream, int *status) { *status = from_environment("STUB_CAPTURING", 0); return 0; }
 API int cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned n, void *c, void *d, unsigned m) {

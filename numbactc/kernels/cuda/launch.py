@@ -97,8 +97,8 @@ def _is_installed(module: str) -> bool:
 def _make_current(device: int) -> None:
     """A thread that has not called the CUDA runtime has no context, and PyTorch makes one only where it must."""
     require()
-    from cuda.core import Device
-
+    with _lock:  # cuda.core cannot be imported by two threads at once
+        from cuda.core import Device
     Device(device).set_current()
     _thread.has_context = True
 
