@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import version_of
 from benchmarks.shapes import Problem
 
 Call = Callable[[], Any]
@@ -44,6 +46,15 @@ class GpuPeer:
     """Called with the problem, the dtype's name and the device's."""
     must_run: Callable[[list[str]], bool] | None = None
     """Given the names of the kernels that ran: whether this is the peer that it claims to be."""
+
+    @property
+    def missing(self) -> list[str]:
+        """The modules that are not installed; empty when the peer can be measured."""
+        return [module for module in self.modules if importlib.util.find_spec(module) is None]
+
+    @property
+    def version(self) -> str | None:
+        return None if self.missing else version_of(self.modules[0])
 
 
 def _torch_calls(problem: Problem, dtype: str, device: str, bind: Callable[[Any], Callable[[Any], Any]]) -> GpuCalls:

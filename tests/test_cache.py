@@ -88,6 +88,13 @@ def test_a_new_file_counts_as_a_change(package: Path, tmp_path: Path) -> None:
     assert call(package, NUMBA_CACHE_DIR=cache) == (20, 0, 1)
 
 
+def test_only_its_own_devices_files_count(package: Path, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    call(package, NUMBA_CACHE_DIR=cache)
+    (package / "numbactc" / "kernels" / "cuda" / "another.py").write_text("")
+    assert call(package, NUMBA_CACHE_DIR=cache) == (20, 1, 0)
+
+
 def test_every_cpu_kernel_uses_this_cache() -> None:
     script = (
         "import importlib, pkgutil, numbactc.kernels as kernels\n"

@@ -198,7 +198,7 @@ def test_an_upgrade_is_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [cache.file_name("k", (9, 0))]
     assert cache.file_name("k", (9, 0)) == names[0]
     names += [cache.file_name("k", (8, 9)), cache.file_name("another", (9, 0))]
-    monkeypatch.setattr(cache, "source_hash", lambda: "other sources")
+    monkeypatch.setattr(cache, "source_hash", lambda device: "other sources")
     names.append(cache.file_name("k", (9, 0)))
     for i, old in enumerate(cache.versions()):
         changed = (*cache.versions()[:i], f"{old}.1", *cache.versions()[i + 1 :])

@@ -23,7 +23,7 @@ class KernelCache(FunctionCache):
     """
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), source_hash())
+        return (*super()._index_key(sig, codegen), source_hash("cpu"))
 
 
 def kernel(function: Callable[..., Any]) -> Any:

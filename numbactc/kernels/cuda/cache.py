@@ -46,7 +46,7 @@ def folders() -> list[Path]:
 
 def file_name(kernel: str, capability: tuple[int, int]) -> str:
     """Of a kernel for one kind of GPU."""
-    key = hashlib.sha256(repr((kernel, capability, source_hash(), versions())).encode()).hexdigest()
+    key = hashlib.sha256(repr((kernel, capability, source_hash("cuda"), versions())).encode()).hexdigest()
     return f"{kernel}-sm_{capability[0]}{capability[1]}-{key[:32]}.cubin"
 
 
