@@ -3,9 +3,9 @@
     python -m benchmarks.gpu                                      # everything, from the root of the repository
     python -m benchmarks.gpu --shapes characters --dtypes float32 --rounds 7 --out /tmp/quick.json
 
-Each peer starts at the same logits on the GPU, float32 or bfloat16. A sample of `time_us` is many calls queued one behind
-the other, until the last is done, divided by their number; the peers take turns. `host_us` is one call on an idle GPU, until
-it returns. See `benchmarks/README.md`.
+Each peer starts at the same logits on the GPU, float32 or bfloat16. A sample of `time_us` is many calls queued one
+behind the other, until the last is done, divided by their number; the peers take turns. `host_us` is one call on an
+idle GPU, until it returns. See `benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -154,8 +154,13 @@ def compare(rows: list[GpuRow], copy_rate: float | None) -> list[GpuRow]:
     compared = []
     for row in rows:
         if row.peer == OURS and row.time_us is not None:
-            same = [other for other in rows if (other.shape, other.dtype, other.what) == (row.shape, row.dtype, row.what)]
-            others = [other.time_us.median for other in same if other.peer != OURS and other.time_us is not None]
+            others = [
+                other.time_us.median
+                for other in rows
+                if (other.shape, other.dtype, other.what) == (row.shape, row.dtype, row.what)
+                and other.peer != OURS
+                and other.time_us is not None
+            ]
             whole = row.what == "forward_backward"
             moved = row.T * row.N * row.C * BYTES_PER_SCORE[row.dtype]
             row = replace(
@@ -169,7 +174,7 @@ def compare(rows: list[GpuRow], copy_rate: float | None) -> list[GpuRow]:
 
 
 def copy_rate(device: str) -> float:
-    """Bytes a second, read and written together, of a large copy within the GPU: the fastest of some."""
+    """Bytes a second, read and written together, of a large copy within the GPU: the median of some."""
     torch = importlib.import_module("torch")
     source = torch.empty(1 << 28, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
@@ -181,7 +186,7 @@ def copy_rate(device: str) -> float:
         stop.record()
         stop.synchronize()
         seconds.append(start.elapsed_time(stop) / 1e3)
-    return 2 * source.numel() * source.element_size() / statistics.median(seconds)
+    return float(2 * source.numel() * source.element_size() / statistics.median(seconds))
 
 
 def describe_gpu() -> dict[str, Any]:

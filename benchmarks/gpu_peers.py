@@ -1,8 +1,8 @@
-"""Who is measured on a GPU. As in `peers.py` a peer turns a `Problem` into calls; here they return before the work is done.
+"""Who is measured on a GPU. As in `peers.py` a peer makes calls of a `Problem`; here they return before the work ends.
 
-All start at the same logits on the device, float32 or bfloat16, and compute `mean over N of loss / L`, or its gradient with
-respect to the logits. PyTorch's losses take neither raw scores nor bfloat16: each is given its own log_softmax, in float32.
-Lengths and targets lie where the peer wants them, and are put there before anything is timed.
+All start at the same logits on the device, float32 or bfloat16, and compute `mean over N of loss / L`, or its gradient
+with respect to the logits. PyTorch's losses take neither raw scores nor bfloat16: each is given its own log_softmax, in
+float32. Lengths and targets lie where the peer wants them, and are put there before anything is timed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Call = Callable[[], Any]
 class GpuCalls:
     """Calls without arguments, each of which returns the loss, or (loss, gradient of the logits).
 
-    `wait` returns when all that was called has been done. `peak_bytes` is what a call takes beyond what lies there before
-    it, its result included, or None where the peer cannot tell; it is asked with the name of a call.
+    `wait` returns when all that was called has been done. `peak_bytes` is what a call takes beyond what lies there
+    before it, its result included, or None where the peer cannot tell; it is asked with the name of a call.
     """
 
     forward: Call

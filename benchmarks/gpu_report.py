@@ -64,7 +64,7 @@ def mebibytes(count: int | None) -> str:
 
 
 def bounds_table(rows: list[Row]) -> str:
-    """Ours against what the machine allows: time over that of the bytes it must move, and the lattice frame by frame."""
+    """Ours against the machine: time over that of the bytes that must move, and the lattice frame by frame."""
     lines = []
     for row in rows:
         if row["peer"] == OURS and row["what"] == "forward_backward" and row["time_us"]:
@@ -96,8 +96,8 @@ def report(document: Document) -> str:
         parts += [f"## Time, {words}, microseconds", speed_table(rows, what, "time_us")]
     parts += ["## Ours against the machine, forward + backward", bounds_table(rows)]
     parts += [
-        f"At most {LATTICE_BOUND:g} ns a frame and direction are asked at T = 1500, and 1.5 times the bandwidth's time at "
-        "C = 5000."
+        f"Asked are at most {LATTICE_BOUND:g} ns a frame and direction at T = 1500, and 1.5 times the bandwidth's time "
+        "at C = 5000."
     ]
     for what, words in WORDS.items():
         parts += [f"## What one call keeps the host, {words}, microseconds", speed_table(rows, what, "host_us")]

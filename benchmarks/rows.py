@@ -127,11 +127,11 @@ class StartupRow:
 class GpuRow:
     """One shape, dtype, peer and pass on a GPU.
 
-    `time_us` is a call's share of many queued one behind the other, until the last is done: what a busy GPU needs, or the
-    host where it is slower. `host_us` is how long one call keeps the host, on an idle GPU. `peak_bytes` is what a call takes
-    beyond its logits, result included. `kernels_us` has every kernel of one call, as the profiler saw them. `ratio` is the
-    fastest peer's median over ours, `floor` the ratio that is asked; `bandwidth_us` the time that `bytes_per_score` take
-    at the measured rate of a copy.
+    `time_us` is a call's share of many queued one behind the other, until the last is done: what a busy GPU needs, or
+    the host where it is slower. `host_us` is how long one call keeps the host, on an idle GPU. `peak_bytes` is what a
+    call takes beyond its logits, result included. `kernels_us` has every kernel of one call, as the profiler saw them.
+    `ratio` is the fastest peer's median over ours, `floor` the ratio that is asked; `bandwidth_us` the time that
+    `bytes_per_score` take at the measured rate of a copy.
     """
 
     shape: str

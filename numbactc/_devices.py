@@ -1,4 +1,4 @@
-"""Which dispatch serves a tensor: `_dispatch` on the CPU, `_dispatch_cuda` on a GPU, two modules with the same functions.
+"""Which dispatch serves a tensor: `_dispatch` on the CPU, `_dispatch_cuda` on a GPU; their functions are the same.
 
 A problem is one call: its targets and options, and what its forward half left for the backward half.
 """

@@ -1,8 +1,8 @@
 """From torch tensors on a GPU to its kernels: memory on the current stream, addresses through DLPack, launches.
 
 Everything is queued and nothing waits, so lengths and labels on the GPU stay unknown here. All memory comes from
-`torch.empty`: one piece for what backward needs, one for what forward alone needs, one for the result. Imported with the
-first tensor on a GPU, and imports Numba only where a kernel must be compiled.
+`torch.empty`: one piece for what backward needs, one for what forward alone needs, one for the result. Imported with
+the first tensor on a GPU, and imports Numba only where a kernel must be compiled.
 """
 
 from functools import lru_cache
@@ -52,7 +52,7 @@ def prepare(
     unbatched: bool,
     check: bool,
 ) -> Problem:
-    """A problem for scores (T, N, C), its arguments checked as far as nothing has to wait for it, or with `check` all."""
+    """A problem for scores (T, N, C), its arguments checked: what the host knows, or with `check` everything."""
     checked = _validation_cuda.check_targets(
         scores, targets, input_lengths, target_lengths, blank, unbatched, check
     )
@@ -139,7 +139,8 @@ def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]
 
 
 def _call(scores: Tensor, width: int, concatenated: bool, normalise: bool) -> Call:
-    return Call(*scores.shape, width, concatenated, DTYPE_NAMES[scores.dtype], normalise, keep=False)
+    T, N, C = scores.shape
+    return Call(T, N, C, width, concatenated, DTYPE_NAMES[scores.dtype], normalise, keep=False)
 
 
 def _queue(device: torch.device, launches: tuple[Launch, ...], arguments: dict[str, tuple[int, ...]]) -> None:
@@ -171,12 +172,12 @@ def _addresses(workspace: Tensor, buffers: dict[str, Buffer]) -> dict[str, int]:
 
 
 def _integers(tensor: Tensor, dimensions: int) -> tuple[int, ...]:
-    """The arguments for integers: address, whether they are int64, strides, with a stride of 0 for rows if it has none."""
+    """The arguments for integers: address, whether they are int64, strides, that of rows 0 if there are none."""
     strides = tensor.stride()
     return _address(tensor), int(tensor.dtype == torch.int64), *(0,) * (dimensions - len(strides)), *strides
 
 
 def _rows(scores: Tensor, call: Call) -> tuple[int, ...]:
     """The arguments for scores: address, strides, whether vectors may be loaded, whether frames are innermost."""
-    address, strides = _address(scores), scores.stride()
-    return address, *strides, int(is_aligned(address, strides, call.dtype)), int(strides[0] < strides[1])
+    address, (t, n, c) = _address(scores), scores.stride()
+    return address, t, n, c, int(is_aligned(address, (t, n, c), call.dtype)), int(t < n)

@@ -64,17 +64,11 @@ def _backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], *options
     return _devices.backward(scores, grad_losses, _devices.problem_of(saved, scores, *options))
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("ctc", _forward, _key)
-    _library.impl("ctc_gradient", _backward, _key)
-
-
 def _form(targets: Tensor, unbatched: bool) -> tuple[int, bool]:
     """(S or how many labels, whether they are concatenated), as far as memory depends on it."""
     return targets.shape[-1], targets.dim() == 1 and not unbatched
 
 
-@torch.library.register_fake("numbactc::ctc", lib=_library)
 def _fake_forward(
     scores: Tensor,
     targets: Tensor,
@@ -90,7 +84,6 @@ def _fake_forward(
     return losses, _devices.fake_tensors(scores, *_form(targets, unbatched)) if keep else []
 
 
-@torch.library.register_fake("numbactc::ctc_gradient", lib=_library)
 def _fake_backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], *options: Any) -> Tensor:
     frames, utterances, classes = scores.shape
     if scores.stride(0) < scores.stride(1):
@@ -113,5 +106,10 @@ def _refuse(ctx: Any, grad: Tensor) -> Any:
     raise RuntimeError("numbactc cannot differentiate the CTC loss twice: its second derivative is not implemented")
 
 
+for _key in ("CPU", "CUDA"):
+    _library.impl("ctc", _forward, _key)
+    _library.impl("ctc_gradient", _backward, _key)
+torch.library.register_fake("numbactc::ctc", _fake_forward, lib=_library)
+torch.library.register_fake("numbactc::ctc_gradient", _fake_backward, lib=_library)
 torch.library.register_autograd("numbactc::ctc", _differentiate, setup_context=_keep_for_backward, lib=_library)
 torch.library.register_autograd("numbactc::ctc_gradient", _refuse, lib=_library)

@@ -1,12 +1,11 @@
 """The same checks for scores on a GPU, as far as they can be made without waiting for it.
 
-Types, dtypes, shapes and devices are always known, and so are the values of what lies on the CPU. Labels and lengths that
-lie on the GPU are checked by the first kernel: a bad one's utterance has a loss of NaN and a gradient of 0.
+Types, dtypes, shapes and devices are always known, and so are the values of what lies on the CPU. Labels and lengths
+that lie on the GPU are checked by the first kernel: a bad one's utterance has a loss of NaN and a gradient of 0.
 """
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 

@@ -3,7 +3,8 @@
     pytest --devices simulated tests/test_edge_cases.py
 
 Tensors stay on the CPU and are taken for tensors on a GPU, lengths and targets too. What is replaced: the choice of the
-device, what lies where, and the launch. Allocation, arguments, addresses, plans, autograd and reductions are the real ones.
+device, what lies where, and the launch. Allocation, arguments, addresses, plans, autograd and reductions are the real
+ones.
 """
 
 from functools import cache

@@ -81,7 +81,8 @@ def test_rows_are_whole(document: dict[str, Any]) -> None:
 
 def test_ours_is_compared_with_the_fastest_peer() -> None:
     def row(peer: str, what: str, median: float, dtype: str = "float32") -> GpuRow:
-        return GpuRow("pieces-5000", 400, 64, 5000, 40, dtype, peer, "0", what, OK, 5, time_us=Spread(median, median, median))
+        time = Spread(median, median, median)
+        return GpuRow("pieces-5000", 400, 64, 5000, 40, dtype, peer, "0", what, OK, 5, time_us=time)
 
     rows = [row(OURS, "forward_backward", 10), row("a", "forward_backward", 50), row("b", "forward_backward", 30)]
     rows += [row("c", "forward_backward", 1, "bfloat16"), row("c", "forward", 1), row(OURS, "forward", 4)]

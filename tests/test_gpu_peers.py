@@ -1,7 +1,8 @@
-"""What PyTorch's losses are said to get wrong on a GPU, looked at: nothing is claimed about a peer that was not seen here.
+"""What PyTorch's losses are said to get wrong on a GPU, looked at: nothing is claimed about a peer that was not seen
+here.
 
-Each test writes down what it saw, in the report of the run and, with OBSERVATIONS=file.json, in a file. It passes whatever
-the answer is, and fails only if there is none, as when cuDNN did not run where it was to be looked at.
+Each test writes down what it saw, in the report of the run and, with OBSERVATIONS=file.json, in a file. It passes
+whatever the answer is, and fails only if there is none, as when cuDNN did not run where it was to be looked at.
 """
 
 import json
@@ -92,11 +93,9 @@ def test_which_calls_run_cudnn(observe: Observe) -> None:
 
 
 def test_cudnn_gradient_of_padded_frames(observe: Observe) -> None:
-    arguments = for_cudnn(batch())
-    fill_allocator_with_nan()
-    _, gradient = torch_step(arguments)
-    beyond = gradient[25:, -1]
-    observe(all_zero=not beyond.any().item(), finite=beyond.isfinite().all().item(), largest=str(beyond.abs().max().item()))
+    arguments = for_cudnn(batch()) fill_allocator_with_nan() _, gradient = torch_step(arguments) beyond = gradient[25:,
+    -1] observe(all_zero=not beyond.any().item(), finite=beyond.isfinite().all().item(),
+    largest=str(beyond.abs().max().item()))
 
 
 def test_cudnn_gradient_of_an_infeasible_target(observe: Observe) -> None:

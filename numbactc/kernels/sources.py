@@ -4,13 +4,12 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-
 DEVICES = ("cpu", "cuda")
 
 
 @cache
 def source_hash(device: str) -> str:
-    """Hash of every source file below kernels/ but other devices': what compiled code depends on, wherever it is written."""
+    """Hash of every source file below kernels/ but other devices': what compiled code depends on, wherever it lies."""
     folder = Path(__file__).parent
     others = [folder / other for other in DEVICES if other != device]
     digest = hashlib.sha256()
