@@ -98,6 +98,45 @@ def float_of(typingctx: Any, bits: Any) -> Any:
     return real(bits), lambda context, builder, sig, args: builder.bitcast(args[0], context.get_value_type(real))
 
 
+FORMATS = {"float32": (23, 127), "float64": (52, 1023)}
+"""Mantissa bits and exponent bias."""
+
+
+@intrinsic
+def power_of_two(typingctx: Any, k: Any, like: Any) -> Any:
+    """2**k in the type of `like`, for an int32 k that is not too large for it; 0 where it is too small to be normal."""
+    mantissa_bits, bias = FORMATS[str(like)]
+    integer = WORD if like == types.float32 else LONG
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        low = WORD(-bias)
+        k = builder.select(builder.icmp_signed(">", args[0], low), args[0], low)
+        k = k if integer is WORD else builder.sext(k, LONG)
+        bits = builder.add(builder.shl(k, integer(mantissa_bits)), integer(bias << mantissa_bits))
+        return builder.bitcast(bits, context.get_value_type(like))
+
+    return like(types.int32, like), generate
+
+
+@intrinsic
+def normalise(typingctx: Any, m: Any, e: Any, least: Any) -> Any:
+    """m * 2**e with m in [1, 2), for a normal m > 0; (0, least) where m is 0 or e would be `least` or less."""
+    mantissa_bits, bias = FORMATS[str(m)]
+    integer = WORD if m == types.float32 else LONG
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], integer)
+        shift = builder.sub(builder.lshr(bits, integer(mantissa_bits)), integer(bias))
+        e = builder.add(args[1], shift if integer is WORD else builder.trunc(shift, WORD))
+        zero = ir.Constant(context.get_value_type(m), 0.0)
+        live = builder.and_(builder.fcmp_ordered(">", args[0], zero), builder.icmp_signed(">", e, args[2]))
+        fraction = builder.or_(builder.and_(bits, integer((1 << mantissa_bits) - 1)), integer(bias << mantissa_bits))
+        fraction = builder.select(live, builder.bitcast(fraction, zero.type), zero)
+        return context.make_tuple(builder, signature.return_type, [fraction, builder.select(live, e, args[2])])
+
+    return types.Tuple((m, types.int32))(m, types.int32, types.int32), generate
+
+
 @intrinsic
 def offset(typingctx: Any, pointer: Any, elements: Any) -> Any:
     """The pointer to the element that is so many after this one."""
@@ -116,8 +155,8 @@ def _as_vectors(builder: Any, pointer: Any, index: Any, count: int) -> Any:
     return address, min(16, count * bits // 8)
 
 
-def _vector_load(count: int) -> Any:
-    """An intrinsic: `count` neighbours from pointer[index] on, as a tuple."""
+def _vector_load(count: int, backward: bool = False) -> Any:
+    """An intrinsic: `count` neighbours from pointer[index] on, as a tuple, the last one first if backward."""
 
     def load(typingctx: Any, pointer: Any, index: Any) -> Any:
         """The address must be a multiple of the vector's size, or of 16 bytes if that is less."""
@@ -127,16 +166,16 @@ def _vector_load(count: int) -> Any:
             vector = builder.load(address)
             vector.align = align
             values = [builder.extract_element(vector, WORD(k)) for k in range(count)]
-            return context.make_tuple(builder, signature.return_type, values)
+            return context.make_tuple(builder, signature.return_type, values[::-1] if backward else values)
 
         return types.UniTuple(pointer.dtype, count)(pointer, index), generate
 
-    load.__name__ = f"load{count}"
+    load.__name__ = f"load{count}{'_backward' * backward}"
     return intrinsic(load)
 
 
-def _vector_store(count: int) -> Any:
-    """An intrinsic: the `count` values of a local array to pointer[index] and its neighbours."""
+def _vector_store(count: int, backward: bool = False) -> Any:
+    """An intrinsic: the `count` values of a local array to pointer[index] and its neighbours, in the same way."""
 
     def store(typingctx: Any, pointer: Any, index: Any, values: Any) -> Any:
         """The address must be a multiple of the vector's size, or of 16 bytes if that is less."""
@@ -146,18 +185,21 @@ def _vector_store(count: int) -> Any:
             local = context.make_array(signature.args[2])(context, builder, args[2]).data
             vector = ir.Constant(ir.VectorType(args[0].type.pointee, count), ir.Undefined)
             for k in range(count):
-                vector = builder.insert_element(vector, builder.load(builder.gep(local, [WORD(k)])), WORD(k))
+                value = builder.load(builder.gep(local, [WORD(count - 1 - k if backward else k)]))
+                vector = builder.insert_element(vector, value, WORD(k))
             builder.store(vector, address).align = align
             return context.get_dummy_value()
 
         return types.void(pointer, index, values), generate
 
-    store.__name__ = f"store{count}"
+    store.__name__ = f"store{count}{'_backward' * backward}"
     return intrinsic(store)
 
 
 LOADS = {count: _vector_load(count) for count in (1, 2, 4, 8)}
 STORES = {count: _vector_store(count) for count in (1, 2, 4, 8)}
+LOADS_BACKWARD = {count: _vector_load(count, backward=True) for count in (1, 2, 4)}
+STORES_BACKWARD = {count: _vector_store(count, backward=True) for count in (1, 2, 4)}
 
 
 @intrinsic

@@ -13,7 +13,12 @@ HALO = 16
 SCORE_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 VECTOR_BYTES = 16
 
-MOST_LATTICE_WARPS = 16
+MOST_PAIRS = 4
+"""Positions of the lattice that a lane holds: 1, 2 or this."""
+
+MOST_LATTICE_WARPS = 8
+"""So that a thread may have 255 registers. With fewer pairs a lane there are 4 at most: lattices that need more have the most pairs."""
+
 MOST_ROWS = 2**31 - 1
 
 
@@ -97,9 +102,9 @@ def lattice_shape(positions: int) -> tuple[int, int, int]:
     """(pairs a lane, whether states stay in memory, warps) for a lattice of so many positions.
 
     Two pairs a lane keep up to four warps, one for each scheduler of a multiprocessor, within the latency of the
-    recursion itself; four take fewer instructions for each. Longer than what 16 warps hold, states go through memory.
+    recursion itself; four take fewer instructions for each. Longer than what the most warps hold, states go through memory.
     """
-    pairs = 1 if positions <= WARP else 2 if positions <= capacity(2, 4) else 4
+    pairs = 1 if positions <= WARP else 2 if positions <= capacity(2, 4) else MOST_PAIRS
     if positions > capacity(pairs, MOST_LATTICE_WARPS):
         return pairs, 1, MOST_LATTICE_WARPS
     step = pairs * WARP - HALO
@@ -171,7 +176,7 @@ def plan(call: Call) -> Plan:
 
 def round_up(labels: int) -> int:
     """Places for so many labels: a multiple of the most pairs that a lane has."""
-    return -(-labels // 4) * 4
+    return -(-labels // MOST_PAIRS) * MOST_PAIRS
 
 
 def _lay_out(**sizes: int) -> tuple[dict[str, Buffer], int]:

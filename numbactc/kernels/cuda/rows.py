@@ -38,7 +38,7 @@ from numbactc.kernels.cuda.intrinsics import (
     store_scaled,
 )
 from numbactc.kernels.cuda.plan import WARP
-from numbactc.kernels.cuda.scaled import IMPOSSIBLE, LOG2_E, scaled_numbers
+from numbactc.kernels.cuda.scaled import IMPOSSIBLE, LOG2_E, make_from_log
 
 ALL_LANES = 0xFFFFFFFF
 
@@ -134,7 +134,7 @@ def make_rows_forward(dtype: str, vector: int, warps: int, groups: int) -> Any:
         tools.load_group, tools.row_of_thread, tools.team_sum, tools.team_max,
     )  # fmt: skip
     real, threads, widen = tools.real, tools.threads, WIDEN[dtype]
-    from_log = scaled_numbers(real).from_log
+    from_log = make_from_log(real)
     lowest = real(float(np.finfo(np.float64 if real == float64 else np.float32).min))
     log2_e = real(LOG2_E)
     at_once = groups * vector

@@ -5,20 +5,12 @@ below 2**ZERO counts as 0.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numba import cuda, int32, int64, types
+from numba import cuda, int32, types
 
-from numbactc.kernels.cuda.intrinsics import (
-    add,
-    bits_of,
-    exp2,
-    float_of,
-    fma,
-    mul,
-    nearest_integer,
-)
+from numbactc.kernels.cuda.intrinsics import add, exp2, fma, mul, nearest_integer
 
 ZERO = -(1 << 29)
 """Exponent of a zero after `normalise`. 16 frames take off 2**28 at most, and two such numbers may be multiplied."""
@@ -31,49 +23,12 @@ LOG2_E_REST = {types.float32: LOG2_E - float(np.float32(LOG2_E)), types.float64:
 """What rounding log2(e) to each type takes away."""
 
 
-class Format(NamedTuple):
-    mantissa_bits: int
-    bias: int
-    integer: Any
-    """The type of its bits."""
-
-
-FORMATS = {types.float32: Format(23, 127, int32), types.float64: Format(52, 1023, int64)}
-
-
-class Scaled(NamedTuple):
-    """The operations for one `real`: device functions."""
-
-    power: Any
-    normalise: Any
-    from_log: Any
-
-
-def scaled_numbers(real: Any) -> Scaled:
-    """Operations on scaled numbers whose mantissas are `real`."""
-    mantissa_bits, bias, integer = FORMATS[real]
-    mantissa_mask = (1 << mantissa_bits) - 1
-    one = bias << mantissa_bits
-    lowest = -bias
-    log2_e = real(LOG2_E)
-    log2_e_rest = real(LOG2_E_REST[real])
+def make_from_log(real: Any) -> Any:
+    """A device function that makes scaled numbers of scores."""
+    log2_e, log2_e_rest = real(LOG2_E), real(LOG2_E_REST[real])
     impossible = real(IMPOSSIBLE)
     c1, c2, c3, c4, c5, c6, c7 = (real(math.log(2.0) ** k / math.factorial(k)) for k in range(1, 8))
     single = real == types.float32
-
-    @cuda.jit(device=True, inline="always")
-    def power(k):
-        """2**k for k <= 0, and 0 where that is too small for a normal number."""
-        return float_of(integer(integer(integer(max(k, int32(lowest))) << integer(mantissa_bits)) + integer(one)))
-
-    @cuda.jit(device=True, inline="always")
-    def normalise(m, e, least):
-        """The same with m in [1, 2), or (0, least) where it is 0 or e would be least or less."""
-        bits = bits_of(m)
-        e = int32(e + int32(integer(bits >> integer(mantissa_bits)) - integer(bias)))
-        live = m > real(0) and e > least
-        m = float_of(integer(integer(bits & integer(mantissa_mask)) | integer(one)))
-        return (m if live else real(0)), (e if live else least)
 
     @cuda.jit(device=True, inline="always")
     def from_log(x, origin):
@@ -94,4 +49,4 @@ def scaled_numbers(real: Any) -> Scaled:
             m = exp2(f)
         return m, int32(n)
 
-    return Scaled(power, normalise, from_log)
+    return from_log
