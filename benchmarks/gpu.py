@@ -79,7 +79,7 @@ def kernels_us(calls: GpuCalls, what: str, device: str) -> list[tuple[str, float
         calls.wait()
         torch.cuda.synchronize()
     on_gpu = [event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    return [(event.name, round(event.device_time, 2)) for event in on_gpu]
+    return [(event.name, round(event.time_range.elapsed_us(), 2)) for event in on_gpu]
 
 
 def measure_shape(

@@ -77,7 +77,8 @@ def _upload(given: dict[str, Any], on_gpu: set[str], device: torch.device) -> No
 
     The copy has left the caller's tensors before it is queued, so they may be refilled at once.
     """
-    if torch.cuda.is_current_stream_capturing():
+    cuda = device.type == "cuda"
+    if cuda and torch.cuda.is_current_stream_capturing():
         names = " and ".join(name for name in given if name not in on_gpu)
         raise RuntimeError(
             f"{names} must be on {device} while a graph is captured: a graph would replay the copy from the CPU, "
@@ -85,7 +86,7 @@ def _upload(given: dict[str, Any], on_gpu: set[str], device: torch.device) -> No
         )
     values = {name: torch.as_tensor(value) for name, value in given.items() if name not in on_gpu}
     sizes = [value.numel() for value in values.values()]
-    pinned = torch.empty(sum(sizes), dtype=torch.int64, pin_memory=device.type == "cuda")
+    pinned = torch.empty(sum(sizes), dtype=torch.int64, pin_memory=cuda)
     for part, value in zip(pinned.split(sizes), values.values(), strict=True):
         part.copy_(value.reshape(-1))
     uploaded = pinned.to(device, non_blocking=True).split(sizes)

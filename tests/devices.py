@@ -50,7 +50,7 @@ def on_cuda(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
             for each in (targets, input_lengths, target_lengths)
         ]
         if isinstance(scores, Tensor) and scores.device.type == "cpu" and scores.is_floating_point():
-            scores = Move.apply(scores, "cuda")
+            scores = Move.apply(scores, "cuda")  # type: ignore[no-untyped-call]
         return loss(name, scores, *integers, *options).cpu()
 
     return moved

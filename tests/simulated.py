@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numba.core import types
+from numba.types import CPointer
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -56,14 +56,14 @@ class Memory:
             given = arguments[step.kernel.name]
             assert len(given) == len(argument_types)
             whole = [
-                Pointer(self.buffer(argument, kind)) if isinstance(kind, types.CPointer) else argument
+                Pointer(self.buffer(argument, kind)) if isinstance(kind, CPointer) else argument
                 for argument, kind in zip(given, argument_types, strict=True)
             ]
             launch(function, argument_types, step.grid, step.block, whole, seed)
         self.tensors.clear()
         self.workspaces.clear()
 
-    def buffer(self, address: int, kind: types.CPointer) -> Buffer:
+    def buffer(self, address: int, kind: Any) -> Buffer:
         """The memory at an address, as elements of the pointer's type."""
         dtype = np.dtype(str(kind.dtype))
         if address in self.workspaces:

@@ -109,7 +109,7 @@ def test_with_the_default_backend() -> None:
     projection, frames = nn.Linear(4, 6), torch.randn(10, 2, 4)
     rest = torch.tensor([[1, 2], [3, 3]]), torch.tensor([10, 9]), torch.tensor([2, 2])
 
-    def loss(frames: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+    def loss(frames: torch.Tensor, *rest: Any) -> torch.Tensor:
         return numbactc.ctc_loss(projection(frames).log_softmax(-1), *rest)
 
     gradients = []

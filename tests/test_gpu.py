@@ -251,7 +251,7 @@ def test_an_utterance_has_the_same_bits_in_any_company(entry: Loss, shape: tuple
     assert same((losses_again, gradient_again[: shape[0]]), (losses, gradient))
 
 
-BAD: list[tuple[str, Callable[[Inputs], None], str]] = [
+BAD: list[tuple[str, Callable[[Inputs], Tensor], str]] = [
     ("label too large", lambda x: x.targets[1, 0].fill_(7), "got 7 at position 0 of utterance 1"),
     ("label negative", lambda x: x.targets[1, 1].fill_(-1), "got -1 at position 1 of utterance 1"),
     ("label far away", lambda x: x.targets[1, 0].fill_(2**40), "of utterance 1"),
@@ -264,7 +264,7 @@ BAD: list[tuple[str, Callable[[Inputs], None], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "message"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
-def test_bad_values_on_the_gpu(entry: Loss, spoil: Callable[[Inputs], None], message: str) -> None:
+def test_bad_values_on_the_gpu(entry: Loss, spoil: Callable[[Inputs], Tensor], message: str) -> None:
     """NaN and a gradient of 0 for that utterance, not one bit of another; with check=True an error that names it."""
     batch = Batch(torch.randn(20, 3, 7), [[1, 2], [3, 4, 4], [5]], [20, 19, 18])
     truth, inputs = Inputs(batch).step(entry), Inputs(batch)

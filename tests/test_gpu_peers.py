@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from processes import REPOSITORY, TIMEOUT_S
@@ -71,7 +72,7 @@ def kernels_of(run: Callable[[], object]) -> list[str]:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         run()
         torch.cuda.synchronize()
-    return [event.name for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return [event.name for event in seen.events() if event.device_type == DeviceType.CUDA]
 
 
 def is_cudnn(names: list[str]) -> bool:
@@ -93,9 +94,15 @@ def test_which_calls_run_cudnn(observe: Observe) -> None:
 
 
 def test_cudnn_gradient_of_padded_frames(observe: Observe) -> None:
-    arguments = for_cudnn(batch()) fill_allocator_with_nan() _, gradient = torch_step(arguments) beyond = gradient[25:,
-    -1] observe(all_zero=not beyond.any().item(), finite=beyond.isfinite().all().item(),
-    largest=str(beyond.abs().max().item()))
+    arguments = for_cudnn(batch())
+    fill_allocator_with_nan()
+    _, gradient = torch_step(arguments)
+    beyond = gradient[25:, -1]
+    observe(
+        all_zero=not beyond.any().item(),
+        finite=beyond.isfinite().all().item(),
+        largest=str(beyond.abs().max().item()),
+    )
 
 
 def test_cudnn_gradient_of_an_infeasible_target(observe: Observe) -> None:
