@@ -33,13 +33,13 @@ def ctc_loss(
     that runs through c at t.
 
     Args:
-        log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU, with
-            any strides: logarithms to base e, as from `log_softmax` over C. T frames, N utterances, C classes. Any
+        log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
+            NVIDIA GPU, with any strides: logarithms to base e, as from `log_softmax` over C. T frames, N utterances, C classes. Any
             value from -inf up, except NaN and +inf, which make that utterance's loss NaN.
         targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
-            utterance; int32 or int64. Labels from 0 to C - 1 without the blank.
-        input_lengths: (N,) frames of each utterance, from 0 to T: a tensor (int32, int64), list or tuple. For a single
-            utterance () will do as well.
+            utterance; int32 or int64, on the device of the scores or the CPU. Labels from 0 to C - 1 without the blank.
+        input_lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64), on the device
+            of the scores or the CPU. For a single utterance () will do as well.
         target_lengths: (N,) labels of each utterance, from 0 to S, in the same forms.
         blank: the class that stands for no label, from 0 to C - 1.
         reduction: 'none' gives (N,) losses, 'sum' their sum, 'mean' the mean over N of loss / max(target length, 1).
@@ -55,7 +55,8 @@ def ctc_loss(
     Raises:
         TypeError: an argument of another type or dtype.
         ValueError: an argument of another shape or out of range; the message names the utterance.
-        NotImplementedError: scores that are not on the CPU.
+        NotImplementedError: scores on another device than a CPU or an NVIDIA GPU.
+        ModuleNotFoundError: scores on a GPU, and numba-cuda is not installed; the message says what to install.
         RuntimeError: from autograd, when a second derivative is asked for: there is none, and none is made up.
 
     Edge cases, each by utterance; neighbours never feel them:
@@ -72,6 +73,7 @@ def ctc_loss(
         a score of -inf, or 2**39 bits (3.8e11 nats)   the class cannot occur there      exactly 0 there
         below the target's best score in its frame
         a score of NaN or +inf                         NaN                               NaN up to the length
+        on a GPU, a label or length out of range       NaN; with check=True, an error    exactly 0
         frames beyond the length                       not read                          exactly 0
         N = 0                                          empty; sum 0, mean NaN            empty
         probability of the target below 2**-1022       finite and exact                  exact
@@ -81,13 +83,19 @@ def ctc_loss(
         Scores whose exponentials sum to more than 1 may give a negative loss; it is not clamped.
 
     Notes:
-        The recursion is in float64, whatever the dtype, so length costs no digits. Until the graph is freed, T * N * K
+        On a CPU the recursion is in float64, whatever the dtype, so length costs no digits. Until the graph is freed, T * N * K
         posteriors are kept, K = 1 + min(longest target, C - 1), in float32, or float64 for float64. While it runs, the
         forward half takes T * N rows of float64 besides, of K + 1 rounded up to a multiple of 8. Under `no_grad`
         nothing is kept. The last gradient's memory serves for the next one once nobody refers to it.
 
         The same input gives the same bits on every run, with any number of threads and in any batch. Utterances are
         shared among `torch.get_num_threads()` threads, and any number of Python threads may call at once.
+
+        On a GPU nothing waits: work is queued on the current stream. A call can be captured by `torch.cuda.graph` if
+        targets and lengths are on the GPU and the loss has been called on tensors of the same shapes and dtypes before.
+        Lengths and targets on the CPU are copied, and may be refilled when the call returns. The recursion is in
+        float32 with exponents apart, float64 for float64. Kept are T * N * S posteriors, S the width of targets (for
+        concatenated ones, T * their number), about three times as much while forward runs.
 
     References:
         Graves, Fernandez, Gomez, Schmidhuber: Connectionist Temporal Classification. ICML 2006, sections 3 and 4.
@@ -131,12 +139,12 @@ def ctc_loss_with_logits(
     whose rows sum to 0. The scores are read once forward; backward reads them once more and writes the gradient.
 
     Args:
-        logits: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU, with
-            any strides: scores before a softmax over C, in nats. A number added to all of a frame changes nothing.
+        logits: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
+            NVIDIA GPU, with any strides: scores before a softmax over C, in nats. A number added to all of a frame changes nothing.
         targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
-            utterance; int32 or int64. Labels from 0 to C - 1 without the blank.
-        input_lengths: (N,) frames of each utterance, from 0 to T: a tensor (int32, int64), list or tuple. For a single
-            utterance () will do as well.
+            utterance; int32 or int64, on the device of the scores or the CPU. Labels from 0 to C - 1 without the blank.
+        input_lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64), on the device
+            of the scores or the CPU. For a single utterance () will do as well.
         target_lengths: (N,) labels of each utterance, from 0 to S, in the same forms.
         blank: the class that stands for no label, from 0 to C - 1.
         reduction: 'none' gives (N,) losses, 'sum' their sum, 'mean' the mean over N of loss / max(target length, 1).

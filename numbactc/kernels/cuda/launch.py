@@ -107,7 +107,8 @@ def _load(kernel: Kernel, where: Where) -> Loaded:
     from cuda.bindings import driver
     from cuda.core import Device, ObjectCode, launch
 
-    if int(driver.cuStreamIsCapturing(driver.CUstream(where.stream))[1]) != 0:
+    error, status = driver.cuStreamIsCapturing(driver.CUstream(where.stream))
+    if error != driver.CUresult.CUDA_SUCCESS or status != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE:
         raise RuntimeError(
             f"numbactc's kernel {symbol(kernel)} is used for the first time on device {where.device} while a graph is "
             "captured: call the loss once on tensors of the same shapes and dtypes before the capture"
