@@ -13,7 +13,7 @@ from torch import Tensor
 
 from numbactc import _validation_cuda
 from numbactc.kernels.cuda import launch
-from numbactc.kernels.cuda.plan import Buffer, Call, Launch, is_aligned, plan
+from numbactc.kernels.cuda.plan import Buffer, Call, Launch, is_aligned, plan, saved_layout
 
 launch.require()  # before anything is imported that it would ask for
 
@@ -134,8 +134,8 @@ def problem_of(
 
 
 def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
-    its_plan = plan(_call(scores, width, concatenated, normalise=True)._replace(keep=True))
-    return [scores.new_empty(its_plan.saved_bytes, dtype=torch.uint8)]
+    _, saved_bytes = saved_layout(_call(scores, width, concatenated, normalise=True)._replace(keep=True))
+    return [scores.new_empty(saved_bytes, dtype=torch.uint8)]
 
 
 def _call(scores: Tensor, width: int, concatenated: bool, normalise: bool) -> Call:

@@ -34,6 +34,7 @@ class Memory:
         """Parts of workspaces, until the launches are done."""
         self.parts: Any = WeakTensorKeyDictionary()
         """For each workspace that still exists, what was written to each of its parts."""
+        self.is_forward = True
 
     def address(self, tensor: Tensor) -> int:
         address = tensor.data_ptr()
@@ -51,6 +52,7 @@ class Memory:
         return found
 
     def queue(self, device: object, launches: tuple[plan.Launch, ...], arguments: dict[str, tuple[int, ...]]) -> None:
+        self.is_forward = any(step.kernel.name == "prepare" for step in launches)
         for seed, step in enumerate(launches):
             function, argument_types = cached_build(step.kernel)
             given = arguments[step.kernel.name]
@@ -71,7 +73,8 @@ class Memory:
             written = self.parts.setdefault(workspace, {})
             if part.offset not in written:
                 memory = workspace.numpy()[part.offset : part.offset + part.size].view(dtype)
-                written[part.offset] = Buffer(memory, f"workspace at {part.offset}")
+                # a workspace that backward has not seen is a copy of one that forward has written
+                written[part.offset] = Buffer(memory, f"workspace at {part.offset}", written=not self.is_forward)
             known: Buffer = written[part.offset]
             assert known.array.dtype == dtype
             return known

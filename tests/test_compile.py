@@ -123,9 +123,9 @@ def test_with_the_default_backend() -> None:
 def test_bad_values_are_still_refused(entry: Loss) -> None:
     """Values are not known while the graph is made, so the operator looks at them each time it runs."""
     loss, scores = in_a_graph(entry), torch.randn(9, 1, 5)
-    assert loss(scores, torch.tensor([[1]]), torch.tensor([9]), torch.tensor([1])).isfinite()
+    assert loss(scores, torch.tensor([[1]]), torch.tensor([9]), torch.tensor([1]), check=True).isfinite()
     with pytest.raises(ValueError, match="targets must be from 0 to C - 1, where C = 5"):
-        loss(scores, torch.tensor([[7]]), torch.tensor([9]), torch.tensor([1]))
+        loss(scores, torch.tensor([[7]]), torch.tensor([9]), torch.tensor([1]), check=True)
 
 
 def operator_arguments(batch: Batch, keep: bool, unbatched: bool = False) -> tuple[Any, ...]:

@@ -128,24 +128,13 @@ def plan(call: Call) -> Plan:
     T, N, C = call.frames, call.batch, call.classes
     if T * N > MOST_ROWS:
         raise ValueError(f"T * N must be below 2**31 on a GPU, got {T} * {N}")
-    real = SCORE_BYTES[real_of(call.dtype)]
-    places = call.width + 3 * N if call.concatenated else N * round_up(call.width)
+    real, places = SCORE_BYTES[real_of(call.dtype)], places_of(call)
     columns = places + 4 * N
     table = columns >= N * (C + 1)
     longest = min(call.width, T)
     pairs, tiled, warps = lattice_shape(round_up(longest) + 1)
     keep = int(call.keep)
-    saved, saved_bytes = _lay_out(
-        facts=4 * 8 * N,
-        outcomes=4 * N,
-        starts=8 * N,
-        row_stats=2 * real * N * T,
-        posteriors=keep * real * T * places,
-        order=keep * 4 * places,
-        classes=keep * 4 * places,
-        begins=keep * 4 * places,
-        class_counts=keep * 4 * N,
-    )
+    saved, saved_bytes = saved_layout(call)
     scratch, scratch_bytes = _lay_out(
         labels=4 * places,
         emissions=2 * real * T * (N * (C + 1) if table else columns),
@@ -160,18 +149,40 @@ def plan(call: Call) -> Plan:
     block = max(4 * WARP, team)
     rows = (-(-T * N // (block // team)), 1)
     lattice_options = (real_of(call.dtype), pairs, tiled)
-    forward = (
+    forward: tuple[Launch, ...] = (
         Launch(Kernel("prepare", ()), (N, 1), 128),
         *([Launch(Kernel("rows_forward", row_options), rows, block)] if T else []),
         Launch(Kernel("lattice_outer", lattice_options), (N, 3), WARP * warps),
         Launch(Kernel("lattice_inner", lattice_options), (N, 2 if call.keep else 1), WARP * warps),
     )
-    backward = (Launch(Kernel("rows_backward", row_options), rows, block),)
+    backward: tuple[Launch, ...] = (Launch(Kernel("rows_backward", row_options), rows, block),)
     if N == 0:
         forward, backward = (), ()
     if T == 0:
         backward = ()
     return Plan(forward, backward, saved, saved_bytes, scratch, scratch_bytes, table, vector)
+
+
+def saved_layout(call: Call) -> tuple[dict[str, Buffer], int]:
+    """What is kept until backward, and its bytes. Sizes take part in no comparison: they may be symbols."""
+    T, N = call.frames, call.batch
+    real, places, keep = SCORE_BYTES[real_of(call.dtype)], places_of(call), int(call.keep)
+    return _lay_out(
+        facts=4 * 8 * N,
+        outcomes=4 * N,
+        starts=8 * N,
+        row_stats=2 * real * N * T,
+        posteriors=keep * real * T * places,
+        order=keep * 4 * places,
+        classes=keep * 4 * places,
+        begins=keep * 4 * places,
+        class_counts=keep * 4 * N,
+    )
+
+
+def places_of(call: Call) -> int:
+    """Places for the labels of all utterances."""
+    return call.width + 3 * call.batch if call.concatenated else call.batch * round_up(call.width)
 
 
 def round_up(labels: int) -> int:
