@@ -54,8 +54,10 @@ $(VENV)/.gpu: $(VENV)/.test
 	$(BIN)/python -m pip install -e '.[$(CUDA),bench-$(CUDA)]'
 	touch $@
 
-needs-gpu: $(VENV)/.gpu
-	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available() and "PyTorch finds no NVIDIA GPU here: nothing was run")'
+# before anything large is installed
+needs-gpu: $(VENV)/.test
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "PyTorch finds no NVIDIA GPU here: nothing was run")'
+	@$(MAKE) --no-print-directory $(VENV)/.gpu
 
 # what peers did is written down beside the benchmark's results
 test-gpu: needs-gpu

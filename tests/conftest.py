@@ -37,6 +37,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", ["cpu"] if cpu_only else chosen, indirect=True)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without the CPU among the devices, what does not depend on a device is left out."""
+    if "cpu" in config.getoption("--devices").split(","):
+        return
+
+    def on_a_device(item: pytest.Item) -> bool:
+        depends = "device" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("cpu_only")
+        return depends or item.get_closest_marker("gpu") is not None
+
+    config.hook.pytest_deselected(items=[item for item in items if not on_a_device(item)])
+    items[:] = [item for item in items if on_a_device(item)]
+
+
 @pytest.fixture
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where the losses of this test are computed."""

@@ -140,6 +140,7 @@ def test_views_that_are_negative_or_conjugate_on_read(entry: Loss, batch: Batch)
     torch.testing.assert_close(entry(negated, *arguments, reduction="none"), plain, rtol=1e-7, atol=1e-6)
 
 
+@pytest.mark.cpu_only
 def test_offsets_beyond_32_bits(entry: Loss) -> None:
     """The last frame lies 2**31 elements behind the first, in memory that is reserved but never touched between."""
     batch = random_batch(9, 1, 6, 5, dtype=torch.bfloat16)

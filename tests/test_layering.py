@@ -116,6 +116,23 @@ def test_devices_do_not_import_each_other() -> None:
                 assert not upward, f"{module} must not import {upward}"
 
 
+def test_devices_mirror_each_other() -> None:
+    """What happens to a row of scores and what to a lattice stands in files of the same names on both devices."""
+    for name in ("rows", "lattice"):
+        for device in ("cpu", "cuda"):
+            assert f"numbactc.kernels.{device}.{name}" in FILES
+
+
+def test_both_dispatches_have_the_same_functions() -> None:
+    """`_devices` calls either without knowing which: names, order and defaults of arguments are the same."""
+    signatures = []
+    for module in ("numbactc._dispatch", "numbactc._dispatch_cuda"):
+        functions = [node for node in ast.parse(FILES[module].read_text()).body if isinstance(node, ast.FunctionDef)]
+        signatures.append({node.name: ast.dump(node.args) for node in functions if not node.name.startswith("_")})
+    assert signatures[0] == signatures[1]
+    assert {"prepare", "forward", "backward"} <= set(signatures[0])
+
+
 def test_kernels_import_each_other_in_one_direction() -> None:
     graph = {module: ours(imports_of(path)) for module, path in FILES.items() if is_kernel(module)}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
