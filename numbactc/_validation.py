@@ -70,7 +70,7 @@ def check_targets(
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(target_lengths)])
         check_total(targets, int(starts[-1]), unbatched)
         starts = starts[:-1]
-    labels = np.array(np.from_dlpack(targets.cpu()), dtype=np.int64).reshape(-1)
+    labels = _as_array(targets).reshape(-1)
     _check_labels(labels, starts, target_lengths, classes, blank)
     return Targets(labels, starts, input_lengths, target_lengths, blank)
 
@@ -111,10 +111,10 @@ def check_blank(blank: Any, classes: int) -> int:
 
 
 def check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.ndarray:
-    """Lengths in any form as int64; a copy, for the caller may refill his tensor before backward."""
+    """Lengths in any form as int64."""
     if isinstance(lengths, Tensor):
         check_lengths_dtype(name, lengths)
-        array = np.array(np.from_dlpack(lengths if lengths.device.type == "cpu" else lengths.cpu()), dtype=np.int64)
+        array = _as_array(lengths)
         if unbatched and array.ndim == 0:
             array = array.reshape(1)
     elif isinstance(lengths, (list, tuple)):
@@ -136,6 +136,13 @@ def check_lengths_dtype(name: str, lengths: Tensor) -> None:
 def check_lengths_shape(name: str, shape: tuple[int, ...], batch: int) -> None:
     if tuple(shape) != (batch,):
         raise ValueError(f"{name} must have shape ({batch},), got {tuple(shape)}")
+
+
+def _as_array(integers: Tensor) -> np.ndarray:
+    """A copy of its own, for the caller may refill his tensor before backward."""
+    # .cpu() of a tensor on the CPU would be wrapped under the transforms of torch.func, and no array could be had of it
+    on_cpu = integers if integers.device.type == "cpu" else integers.cpu()
+    return np.array(np.from_dlpack(on_cpu), dtype=np.int64)
 
 
 def check_range(name: str, lengths: np.ndarray, largest: int | None, meaning: str) -> None:
