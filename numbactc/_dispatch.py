@@ -50,15 +50,15 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
         row_stats=_memory.empty("row_stats", (utterances, 2, frames), real),
         class_counts=np.empty(utterances, np.int64),
         classes=np.empty((utterances, columns), np.int64),
-        posteriors=_memory.empty("posteriors", (utterances, frames, distinct) if keep else (utterances, 0, 0), real),
+        posteriors=_memory.empty("posteriors", (utterances, frames, columns) if keep else (utterances, 0, 0), real),
     )
 
-    emission = _memory.empty("emission", (frames, utterances, columns), np.float64)
+    gathered = _memory.empty("scores", (utterances, frames, columns), real)
 
     def run(some: np.ndarray) -> None:
         batch.forward(
             storage, strides, classes_in_row, labels, starts, input_lengths, target_lengths, blank,
-            problem.normalise, keep, some, emission, *saved,
+            problem.normalise, keep, some, gathered, *saved,
         )  # fmt: skip
 
     _threads.share(run, input_lengths * (classes_in_row + 8 * target_lengths))

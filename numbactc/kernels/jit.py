@@ -9,7 +9,7 @@ from typing import Any
 
 from llvmlite.ir import Constant
 from numba import njit, types
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
 
 # Reordering and fused multiply-add are allowed, assuming NaN and infinity away is not: -inf marks a masked class.
@@ -28,14 +28,19 @@ def source_hash() -> str:
 
 
 class KernelCache(FunctionCache):
-    """Numba's disk cache, keyed by all kernel sources as well.
+    """Numba's disk cache, in files that are named by a hash of all kernel sources.
 
     Numba itself looks at the time stamp and size of a function's own file. An upgrade that changes only a callee in
-    another file, or one installed with the same time stamps, would run the old machine code without a word.
+    another file, or one installed with the same time stamps, would run the old machine code without a word; one that
+    removes a class could not even read the old index.
     """
 
-    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), source_hash())
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        version = source_hash()
+        self._cache_file = IndexDataCacheFile(
+            self._cache_path, f"{self._impl.filename_base}.{version[:16]}", source_stamp=version
+        )
 
 
 def kernel(function: Callable[..., Any]) -> Any:
