@@ -19,6 +19,7 @@ from numbactc.kernels.cpu.simd import (
     nearest,
     scale_by_power_of_two,
     splat,
+    where_not_less,
 )
 
 # 2**f on [-1/2, 1/2] with value 1 at 0: minimax, relative error 2e-9 before rounding to float32 ...
@@ -47,7 +48,7 @@ def exp(x: Any) -> Any:
     raise NotImplementedError("exp is compiled into kernels")
 
 
-@overload(exp)
+@overload(exp, jit_options={"forceinline": True})
 def _exp(x):
     if not isinstance(x, VectorType):
         return None
@@ -87,3 +88,15 @@ def _exp(x):
         return scale_by_power_of_two(multiply_add(p, f, splat(d0)), n)
 
     return exp_float64
+
+
+def exp_times(x: Any, factor: Any) -> Any:
+    """exp(x) * factor of each lane, and exactly 0 where x < LOWEST; for kernels only."""
+    raise NotImplementedError("exp_times is compiled into kernels")
+
+
+@overload(exp_times, jit_options={"forceinline": True})
+def _exp_times(x, factor):
+    zero, lowest = (kind(y) for kind in [np.dtype(x.dtype.name).type] for y in (0, LOWEST[x.dtype.bitwidth]))
+    # chosen, not subtracted: a multiple of exp(LOWEST) is subnormal, which costs a hundred cycles wherever it occurs
+    return lambda x, factor: where_not_less(x, splat(lowest), exp(x) * factor, splat(zero))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbactc.kernels.cpu import linear, stepwise
-from numbactc.kernels.cpu.exp import exp
+from numbactc.kernels.cpu.exp import exp_times
 from numbactc.kernels.cpu.linear import BLOCK, NO_MASS, PAD, VECTOR
 from numbactc.kernels.cpu.simd import load, load_as_float64, splat, store, transpose
 from numbactc.kernels.jit import kernel
@@ -135,13 +135,12 @@ def hold(states, first, last, emissions, begin, end, frames, side, integers):
 @kernel
 def set_table(emissions, begin, end, table):
     """Emissions of the frames begin to end."""
-    tiny = exp(splat(-np.inf))  # which exp gives instead of 0
     for k in range(end - begin):
         offset = splat(np.float64(emissions.stats[0, begin + k]))
         scale = splat(1.0 / np.float64(emissions.stats[1, begin + k]))
         for c in range(0, table.shape[1], VECTOR):
             x = load_as_float64(emissions.scores, (begin + k, c)) - offset
-            store(table, (k, c), (exp(x) - tiny) * scale)
+            store(table, (k, c), exp_times(x, scale))
         table[k, emissions.count] = 0.0
 
 

@@ -6,7 +6,7 @@ A row arrives as a contiguous float32 or float64 array; `load.py` makes it one.
 
 import numpy as np
 
-from numbactc.kernels.cpu.exp import exp
+from numbactc.kernels.cpu.exp import exp, exp_times
 from numbactc.kernels.cpu.simd import (
     at_least,
     at_most,
@@ -15,6 +15,7 @@ from numbactc.kernels.cpu.simd import (
     largest_of,
     load,
     load_first,
+    prefetch,
     smallest_of,
     splat,
     splat_like,
@@ -27,6 +28,9 @@ from numbactc.kernels.jit import kernel
 
 SUM_RANGE = 2.0**-60, 2.0**126
 """Sums of exp(score) that have lost nothing at either end of float32; e**88, exp's last resort, lies above."""
+
+AHEAD = 512
+"""How many scores ahead to ask memory for: beyond a row's end lies the next one, which the machine does not foresee."""
 
 IMPOSSIBLE = -(2.0**39) * np.log(2.0)
 """How far below what normalises its frame a score counts as -inf, in nats: finfo.min is a mask, too."""
@@ -72,6 +76,7 @@ def row_sum(row, offset):
     total = splat_like(0, row)
     whole = row.size // lanes * lanes
     for c in range(0, whole, lanes):
+        prefetch(row, c + AHEAD)
         total = total + exp(load(row, c) - less)
     if whole < row.size:
         total = total + exp(load_first(row, whole, row.size - whole, -np.inf) - less)
@@ -114,14 +119,13 @@ def row_softmax(row, offset, scale, gradient):
     """gradient = scale * exp(row - offset), and exactly 0 where the score is -inf."""
     lanes = lanes_of(row)
     less, factor = splat(offset), splat(scale)
-    # exp never gives 0 but its smallest value, which is taken off again: no other value feels that
-    tiny = exp(splat_like(-np.inf, row))
     whole = row.size // lanes * lanes
     for c in range(0, whole, lanes):
-        store(gradient, c, (exp(load(row, c) - less) - tiny) * factor)
+        prefetch(row, c + AHEAD)
+        store(gradient, c, exp_times(load(row, c) - less, factor))
     if whole < row.size:
         rest = row.size - whole
-        store_first(gradient, whole, rest, (exp(load_first(row, whole, rest, -np.inf) - less) - tiny) * factor)
+        store_first(gradient, whole, rest, exp_times(load_first(row, whole, rest, -np.inf) - less, factor))
 
 
 @kernel
