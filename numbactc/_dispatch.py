@@ -17,7 +17,7 @@ STORED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
 
 
 class Saved(NamedTuple):
-    """What the forward half leaves for the backward half; the largest has T * N * (distinct labels + 1) numbers."""
+    """What the forward half leaves for the backward half; the largest has a number for each frame and class of a target."""
 
     losses: np.ndarray
     row_stats: np.ndarray
@@ -43,22 +43,19 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
     labels, starts, input_lengths, target_lengths, blank = problem.targets
     storage, strides = _flat_view(scores)
     real = _arithmetic(scores)
-    distinct = min(int(target_lengths.max(initial=0)), classes_in_row - 1) + 1
-    columns = int(batch.padded(distinct))
+    columns = int(batch.padded(min(int(target_lengths.max(initial=0)), classes_in_row - 1) + 1))
     saved = Saved(
         losses=np.empty(utterances),
         row_stats=_memory.empty("row_stats", (utterances, 2, frames), real),
         class_counts=np.empty(utterances, np.int64),
         classes=np.empty((utterances, columns), np.int64),
-        posteriors=_memory.empty("posteriors", (utterances, frames, columns) if keep else (utterances, 0, 0), real),
+        posteriors=_memory.empty("posteriors", (utterances, frames, columns), real),
     )
-
-    gathered = _memory.empty("scores", (utterances, frames, columns), real)
 
     def run(some: np.ndarray) -> None:
         batch.forward(
             storage, strides, classes_in_row, labels, starts, input_lengths, target_lengths, blank,
-            problem.normalise, keep, some, gathered, *saved,
+            problem.normalise, keep, some, *saved,
         )  # fmt: skip
 
     _threads.share(run, input_lengths * (classes_in_row + 8 * target_lengths))

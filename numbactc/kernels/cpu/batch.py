@@ -140,13 +140,12 @@ def mask_scores(scores, offset):
 
 
 @kernel
-def one_loss(slots, emissions, keep, workspace, posterior):
-    """Logarithm of the target's probability under the emissions of its frames; with `keep`, posteriors too.
+def one_loss(slots, emissions, keep, workspace):
+    """Logarithm of the target's probability under the emissions of its frames; with `keep`, posteriors in place of the scores.
 
     Args:
         slots: (L,) number of each label's class.
         workspace: as `forward` allocates it.
-        posterior: (T, K) output.
     """
     floats, integers, tables, history, tiles = workspace
     floats, integers, tables = borrow(floats), borrow(integers), borrow(tables)
@@ -169,16 +168,14 @@ def one_loss(slots, emissions, keep, workspace, posterior):
     if m == 0.0:
         return -np.inf
     if keep:
-        lattice.posteriors(
-            states, back, target, emissions, frames_per_block, checkpoints, (m, e), scratch, posterior
-        )
+        lattice.posteriors(states, back, target, emissions, frames_per_block, checkpoints, (m, e), scratch)
     return (math.log2(m) + e) * LN_2
 
 
 @kernel
 def forward(
     storage, strides, classes_in_row, targets, starts, input_lengths, target_lengths, blank, normalise, keep,
-    utterances, scores, losses, row_stats, class_counts, classes, posteriors,
+    utterances, losses, row_stats, class_counts, classes, posteriors,
 ):  # fmt: skip
     """Losses of some utterances; with `keep`, also what `backward` needs.
 
@@ -188,13 +185,13 @@ def forward(
         input_lengths, target_lengths: (N,) int64, in range.
         normalise: scores are raw and go through a softmax.
         utterances: which of the N to do.
-        scores: (N, T, K) scratch, for those of the target's classes.
         losses: (N,) output, nats; inf where no path fits, NaN where a score is NaN or +inf.
         row_stats: (N, 2, T) output: what `rows.normaliser` gives for each frame.
         class_counts, classes: (N,) and (N, K) outputs: the target's classes, the blank first; K is `padded`.
-        posteriors: (N, T, K) output, or of no width without `keep`.
+        posteriors: (N, T, K) output. At first it holds the scores of the target's classes, and without `keep` to the
+            end.
     """
-    storage, scores, row_stats, classes = borrow(storage), borrow(scores), borrow(row_stats), borrow(classes)
+    storage, row_stats, classes = borrow(storage), borrow(row_stats), borrow(classes)
     posteriors = borrow(posteriors)
     batch = losses.size
     frames_max = row_stats.shape[2]
@@ -207,7 +204,7 @@ def forward(
         class_counts[n] = distinct_classes(targets[target], blank, last_seen, classes[n], slots[target])
         longest = max(longest, target_lengths[n])
     rows_to = RowResults(
-        row_stats, class_counts, classes, scores,
+        row_stats, class_counts, classes, posteriors,
         np.empty((batch, frames_max)), np.empty((batch, frames_max), np.bool_), removed,
     )  # fmt: skip
     read_rows(storage, strides, classes_in_row, frames_max, normalise, input_lengths, utterances, rows_to)
@@ -227,10 +224,10 @@ def forward(
             losses[n] = 0.0
         else:
             emissions = Emissions(
-                scores[n][:, : padded(count)], row_stats[n], rows_to.lowest[n][:frames], rows_to.masked[n][:frames],
+                posteriors[n][:, : padded(count)], row_stats[n], rows_to.lowest[n][:frames], rows_to.masked[n][:frames],
                 count,
             )  # fmt: skip
-            loss = -(one_loss(target_slots, emissions, keep, workspace, posteriors[n]) + removed[n])
+            loss = -(one_loss(target_slots, emissions, keep, workspace) + removed[n])
             # round-off alone can make a normalised probability larger than 1
             losses[n] = max(loss, 0.0) if normalise else loss
 

@@ -11,7 +11,7 @@ import numpy as np
 from numbactc.kernels.cpu import linear, stepwise
 from numbactc.kernels.cpu.exp import exp_times
 from numbactc.kernels.cpu.linear import BLOCK, NO_MASS, PAD, VECTOR
-from numbactc.kernels.cpu.simd import load, load_as_float64, splat, store, transpose
+from numbactc.kernels.cpu.simd import at_least, load, load_as_float64, splat, store, transpose
 from numbactc.kernels.jit import kernel
 from numbactc.kernels.scaled import add, normalise
 
@@ -199,17 +199,15 @@ def restore(states, first, last, checkpoints, block):
 
 
 @kernel
-def posteriors(
-    states, back, target, emissions, frames_per_block, checkpoints, probability, scratch, posterior
-):
-    """Probability of each class of the target in each frame, given the target: rows of posterior sum to 1.
+def posteriors(states, back, target, emissions, frames_per_block, checkpoints, probability, scratch):
+    """Probability of each class of the target in each frame, given the target, in place of the emissions' scores.
 
-    Only those of labels are computed; the blank has what they leave, which float64 gives to 1e-12.
+    Only those of labels are computed; the blank has what they leave, which float64 gives to 1e-12. So rows sum to 1.
+    Columns of no class get 0.
 
     Args:
         states, back: forward and backward; the forward sweep has run.
         probability: (m, e) that `forward` returned.
-        posterior: (T, K) output, columns as in emissions; those from count on are 0.
     """
     mantissa, offset = probability
     frames, labels = emissions.lowest.size, target.labels
@@ -239,31 +237,31 @@ def posteriors(
                 states, back, target, emissions, begin, end, first, last, offset, scratch.tiles
             )
         linear.gather_classes(scratch.tiles, target.slots, first, last, scratch.sums)
-        write_posteriors(scratch.sums, 1.0 / mantissa, begin, end, posterior)
-        if emissions.masked[begin:end].any():
-            for t in range(begin, end):
-                # a masked blank has nothing, where round-off would leave something
-                if emissions.scores[t, 0] == -np.inf:
-                    posterior[t, 0] = 0.0
+        write_posteriors(scratch.sums, 1.0 / mantissa, begin, end, emissions.scores)
 
 
 @kernel
-def write_posteriors(sums, scale, begin, end, posterior):
+def write_posteriors(sums, scale, begin, end, scores):
     """Scaled sums of the labels' classes for the frames begin to end, and for the blank what they leave of 1."""
     factor = splat(scale)
-    for k in range(0, end - begin, VECTOR):
+    for k in range(0, BLOCK, VECTOR):
         blank = splat(1.0)
-        for c in range(0, sums.shape[0], VECTOR):
-            classes = (
-                load(sums, (c, k)) * factor, load(sums, (c + 1, k)) * factor, load(sums, (c + 2, k)) * factor,
-                load(sums, (c + 3, k)) * factor, load(sums, (c + 4, k)) * factor, load(sums, (c + 5, k)) * factor,
-                load(sums, (c + 6, k)) * factor, load(sums, (c + 7, k)) * factor,
-            )  # fmt: skip
-            for i in range(VECTOR):
-                blank = blank - classes[i]
-            rows = transpose(classes)
-            for i in range(min(VECTOR, end - begin - k)):
-                store(posterior, (begin + k + i, c), rows[i])
-        store(sums, (0, k), blank)
+        for c in range(1, sums.shape[0]):
+            posterior = load(sums, (c, k)) * factor
+            store(sums, (c, k), posterior)
+            blank = blank - posterior
+        store(sums, (0, k), at_least(blank, splat(0.0)))
     for t in range(begin, end):
-        posterior[t, 0] = max(sums[0, t - begin], 0.0)
+        # a masked blank has nothing, where round-off would leave something
+        if scores[t, 0] == -np.inf:
+            sums[0, t - begin] = 0.0
+    for k in range(0, end - begin, VECTOR):
+        for c in range(0, sums.shape[0], VECTOR):
+            rows = transpose(
+                (
+                    load(sums, (c, k)), load(sums, (c + 1, k)), load(sums, (c + 2, k)), load(sums, (c + 3, k)),
+                    load(sums, (c + 4, k)), load(sums, (c + 5, k)), load(sums, (c + 6, k)), load(sums, (c + 7, k)),
+                )
+            )  # fmt: skip
+            for i in range(min(VECTOR, end - begin - k)):
+                store(scores, (begin + k + i, c), rows[i])

@@ -29,7 +29,7 @@ from numbactc.kernels.jit import kernel
 SUM_RANGE = 2.0**-60, 2.0**126
 """Sums of exp(score) that have lost nothing at either end of float32; e**88, exp's last resort, lies above."""
 
-AHEAD = 512
+AHEAD = 1024
 """How many scores ahead to ask memory for: beyond a row's end lies the next one, which the machine does not foresee."""
 
 IMPOSSIBLE = -(2.0**39) * np.log(2.0)
