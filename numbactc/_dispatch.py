@@ -43,7 +43,7 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
     labels, starts, input_lengths, target_lengths, blank = problem.targets
     storage, strides = _flat_view(scores)
     real = _arithmetic(scores)
-    columns = int(batch.padded(min(int(target_lengths.max(initial=0)), classes_in_row - 1) + 1))
+    columns = int(batch.padded(min(max(target_lengths.tolist(), default=0), classes_in_row - 1) + 1))
     saved = Saved(
         losses=np.empty(utterances),
         row_stats=_memory.empty("row_stats", (utterances, 2, frames), real),
@@ -58,7 +58,7 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
             problem.normalise, keep, some, *saved,
         )  # fmt: skip
 
-    _threads.share(run, input_lengths * (classes_in_row + 8 * target_lengths))
+    _threads.share(run, utterances, lambda: input_lengths * (classes_in_row + 8 * target_lengths))
     if keep:
         problem.saved = saved
     return torch.from_numpy(saved.losses.copy())
@@ -82,7 +82,7 @@ def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
             weights, flat, gradient_strides, classes_in_row,
         )  # fmt: skip
 
-    _threads.share(run, np.full(utterances, frames * classes_in_row))
+    _threads.share(run, utterances, lambda: np.full(utterances, frames * classes_in_row))
     return gradient
 
 
@@ -97,18 +97,29 @@ def _as_array(tensor: Tensor) -> np.ndarray:
 
 def _flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The memory from the first score on as one flat array, and strides in elements: kernels take any layout."""
-    scores = scores.detach().resolve_neg()
-    extent = 1 + sum((size - 1) * stride for size, stride in zip(scores.shape, scores.stride(), strict=True))
-    flat = scores.as_strided((extent if scores.numel() else 0,), (1,))
+    scores = scores.detach()
+    if scores.is_neg():
+        scores = scores.resolve_neg()
+    if scores.is_contiguous():
+        flat = scores.view(-1)
+    else:
+        flat = scores.as_strided((_extent(scores),), (1,))
     stored = STORED_AS.get(scores.dtype)
     return np.from_dlpack(flat if stored is None else flat.view(stored)), np.array(scores.stride(), np.int64)
+
+
+def _extent(scores: Tensor) -> int:
+    """Elements from the first score to the last."""
+    if scores.numel() == 0:
+        return 0
+    return 1 + sum((size - 1) * stride for size, stride in zip(scores.shape, scores.stride(), strict=True))
 
 
 def _empty_like(scores: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Memory for a gradient (T, N, C), rows contiguous, utterances outermost if they are so in scores."""
     frames, utterances, classes = scores.shape
     stored = STORED_AS.get(scores.dtype, scores.dtype)
-    flat = _memory.empty("gradient", scores.numel(), str(stored).removeprefix("torch."))
+    flat = _memory.empty("gradient", (scores.numel(),), str(stored).removeprefix("torch."))
     tensor = torch.from_numpy(flat).view(scores.dtype)
     if scores.stride(0) < scores.stride(1):
         gradient = tensor.view(utterances, frames, classes).transpose(0, 1)

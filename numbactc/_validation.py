@@ -93,7 +93,7 @@ def _check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.n
     if isinstance(lengths, Tensor):
         if lengths.dtype not in INTEGER_DTYPES:
             raise TypeError(f"{name} must be int32 or int64, got {lengths.dtype}")
-        array = np.array(np.from_dlpack(lengths if lengths.device.type == "cpu" else lengths.cpu()), dtype=np.int64)
+        array = np.array(lengths.tolist(), dtype=np.int64)
         if unbatched and array.ndim == 0:
             array = array.reshape(1)
     elif isinstance(lengths, (list, tuple)):
@@ -109,13 +109,12 @@ def _check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.n
 
 
 def _check_range(name: str, lengths: np.ndarray, largest: int | None, meaning: str) -> None:
-    bad = lengths < 0
-    if largest is not None:
-        bad |= lengths > largest
-    if bad.any():
-        n = int(bad.argmax())
-        limit = "at least 0" if largest is None else f"from 0 to {largest} ({meaning})"
-        raise ValueError(f"{name} must be {limit}, got {lengths[n]} for utterance {n}")
+    values = lengths.tolist()
+    if not values or (min(values) >= 0 and (largest is None or max(values) <= largest)):
+        return
+    n = next(n for n, value in enumerate(values) if value < 0 or (largest is not None and value > largest))
+    limit = "at least 0" if largest is None else f"from 0 to {largest} ({meaning})"
+    raise ValueError(f"{name} must be {limit}, got {values[n]} for utterance {n}")
 
 
 def _check_labels(

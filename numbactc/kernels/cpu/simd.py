@@ -139,12 +139,12 @@ def load_first(typingctx: Any, array: Any, index: Any, count: Any, fill: Any) ->
 
 @intrinsic
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Ask for the line of an element, which need not exist."""
+    """Ask for the line of an element, which need not exist, into the second level of the cache."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = builder.bitcast(_pointer(context, builder, array, args[0], index, args[1]), ir.IntType(8).as_pointer())
-        read, moderate, data = ir.Constant(WORD, 0), ir.Constant(WORD, 3), ir.Constant(WORD, 1)
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, read, moderate, data])
+        read, second_level, data = ir.Constant(WORD, 0), ir.Constant(WORD, 2), ir.Constant(WORD, 1)
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, read, second_level, data])
         return context.get_dummy_value()
 
     return types.none(array, index), generate
