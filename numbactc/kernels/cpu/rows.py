@@ -26,10 +26,7 @@ from numbactc.kernels.cpu.simd import (
 )
 from numbactc.kernels.jit import kernel
 
-SUM_RANGE = 2.0**-60, 2.0**126
-"""Sums of exp(score) that have lost nothing at either end of float32; e**88, exp's last resort, lies above."""
-
-AHEAD = 1024
+AHEAD = 8192
 """How many scores ahead to ask memory for: beyond a row's end lies the next one, which the machine does not foresee."""
 
 IMPOSSIBLE = -(2.0**39) * np.log(2.0)
@@ -40,24 +37,19 @@ IMPOSSIBLE = -(2.0**39) * np.log(2.0)
 def normaliser(row):
     """(offset, sum of exp(row - offset)) of a row: softmax is exp(row - offset) / sum.
 
-    The offset is 0 wherever that will do: it takes one read instead of two. The sum is NaN if a score is NaN or +inf;
-    it is 1 if all are -inf.
+    The offset is the largest score. The sum is NaN if a score is NaN or +inf, and 1 if all are -inf.
     """
-    zero = row.dtype.type(0)
-    total = row_sum(row, zero)
-    if SUM_RANGE[0] <= total < SUM_RANGE[1] or total != total:
-        return zero, total
     largest = row_max(row)
-    if largest == np.inf:
-        return zero, row.dtype.type(np.nan)
-    if largest == -np.inf:
-        return zero, row.dtype.type(1)
+    if abs(largest) == np.inf or largest != largest:
+        # -inf where all are -inf, or NaN: max passes over some
+        bad = largest != -np.inf or row_is_bad(row)
+        return row.dtype.type(0), row.dtype.type(np.nan if bad else 1.0)
     return largest, row_sum(row, largest)
 
 
 @kernel
 def row_max(row):
-    """Largest score of a row without a NaN."""
+    """Largest score of a row; whatever there is if one is NaN."""
     lanes = lanes_of(row)
     largest = splat_like(-np.inf, row)
     whole = row.size // lanes * lanes
@@ -70,7 +62,7 @@ def row_max(row):
 
 @kernel
 def row_sum(row, offset):
-    """Sum of exp(row - offset), NaN if one of these is; too large if one is +inf."""
+    """Sum of exp(row - offset); NaN if a score is NaN."""
     lanes = lanes_of(row)
     less = splat(offset)
     total = splat_like(0, row)

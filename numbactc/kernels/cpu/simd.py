@@ -383,7 +383,7 @@ def smallest_of(typingctx: Any, x: Any) -> Any:
 def largest_of(typingctx: Any, x: Any) -> Any:
     """The largest lane of integers, or of floats, none of which is NaN."""
     if isinstance(x.dtype, types.Float):
-        return x.dtype(x), _reduce("fmax", flags=("nnan", "nsz"))
+        return x.dtype(x), _reduce("fmax", flags=("nsz",))
     return x.dtype(x), _reduce("smax")
 
 
