@@ -17,7 +17,7 @@ STORED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
 
 
 class Saved(NamedTuple):
-    """What the forward half leaves for the backward half; the largest has a number for each frame and class of a target."""
+    """What the forward half leaves for the backward half; the largest has a number for each frame and target class."""
 
     losses: np.ndarray
     row_stats: np.ndarray
@@ -100,10 +100,7 @@ def _flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
     scores = scores.detach()
     if scores.is_neg():
         scores = scores.resolve_neg()
-    if scores.is_contiguous():
-        flat = scores.view(-1)
-    else:
-        flat = scores.as_strided((_extent(scores),), (1,))
+    flat = scores.view(-1) if scores.is_contiguous() else scores.as_strided((_extent(scores),), (1,))
     stored = STORED_AS.get(scores.dtype)
     return np.from_dlpack(flat if stored is None else flat.view(stored)), np.array(scores.stride(), np.int64)
 

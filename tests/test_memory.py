@@ -84,4 +84,4 @@ def test_memory_that_numbactc_asks_for_is_poisoned() -> None:
     assert (integers.abs() > 1_000_000).all()
     assert np.isnan(vars(_dispatch)["np"].empty(3)).all()
     for size in (3, 300_000):
-        assert np.isnan(_memory.empty("a test", size, np.float32)).all()
+        assert np.isnan(_memory.empty("a test", (size,), np.float32)).all()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llvmlite.ir import Constant
-from numba import njit, types
+from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
 
@@ -50,24 +50,6 @@ def kernel(function: Callable[..., Any]) -> Any:
     with suppress(RuntimeError):
         dispatcher._cache = KernelCache(function)
     return dispatcher
-
-
-@intrinsic
-def full_width_vectors(typingctx: Any) -> Any:
-    """Let LLVM use the widest vectors of the machine in the function that calls this, and keep that function apart.
-
-    LLVM stops at 256 bits on most machines with AVX-512, for code that mixes scalar and vector work. These kernels are
-    one long vector loop each; machines without AVX-512 ignore the attribute. Both the attribute and the vectorisation
-    are lost when LLVM inlines the loop into a caller.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.function.attributes.add("noinline")
-        # llvmlite checks its attributes against a list of its own that lacks those that are strings
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.none(), generate
 
 
 @intrinsic

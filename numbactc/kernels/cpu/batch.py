@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from numbactc.kernels.cpu import lattice, rows
-from numbactc.kernels.cpu.lattice import BLOCK, VECTOR, Checkpoints, Emissions, Scratch, States, Target
+from numbactc.kernels.cpu.lattice import Checkpoints, Emissions, Scratch, States, Target
+from numbactc.kernels.cpu.linear import BLOCK, VECTOR
 from numbactc.kernels.cpu.load import load_row, result_row, store_row
 from numbactc.kernels.jit import borrow, kernel
 from numbactc.kernels.scaled import log2_bound
@@ -141,7 +142,7 @@ def mask_scores(scores, offset):
 
 @kernel
 def one_loss(slots, emissions, keep, workspace):
-    """Logarithm of the target's probability under the emissions of its frames; with `keep`, posteriors in place of the scores.
+    """Logarithm of the target's probability; with `keep`, posteriors take the place of the scores.
 
     Args:
         slots: (L,) number of each label's class.
@@ -157,7 +158,7 @@ def one_loss(slots, emissions, keep, workspace):
         tables[0, : columns * BLOCK].reshape(BLOCK, columns), tables[1, : columns * BLOCK].reshape(columns, BLOCK),
         borrow(history), borrow(tiles)[: places // VECTOR], integers[5:],
     )  # fmt: skip
-    lattice.set_target(slots, emissions.count, target)
+    lattice.set_target(slots, emissions.classes, target)
     frames = emissions.lowest.size
     frames_per_block = lattice.block_length(emissions.lowest)
     blocks = (frames + frames_per_block - 1) // frames_per_block if keep else 0

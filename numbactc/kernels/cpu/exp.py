@@ -35,12 +35,18 @@ POLYNOMIAL_11 = (
 )  # fmt: skip
 
 LOWEST, HIGHEST = {32: -87.3, 64: -708.3}, {32: 88.0, 64: 709.0}
-"""By width in bits: exp of what lies outside is exp of these, and that of LOWEST is hardly above the smallest normal."""
+"""By width in bits: exp of what lies outside is exp of these; that of LOWEST is hardly above the smallest normal."""
 
 LOG2_E = math.log2(math.e)
 LOG2_E_HIGH_32 = np.float32(LOG2_E)
 LOG2_E_LOW_32 = np.float32(LOG2_E - float(LOG2_E_HIGH_32))
 LOG2_E_LOW_64 = 2.0355273740931033e-17  # log2(e) less its float64
+
+
+def constant(vector: VectorType, by_width: dict[int, float]) -> Any:
+    """A number in the precision of a vector."""
+    width = vector.dtype.bitwidth
+    return np.float32(by_width[width]) if width == 32 else by_width[width]
 
 
 def exp(x: Any) -> Any:
@@ -52,10 +58,9 @@ def exp(x: Any) -> Any:
 def _exp(x):
     if not isinstance(x, VectorType):
         return None
-    lowest, highest = LOWEST[x.dtype.bitwidth], HIGHEST[x.dtype.bitwidth]
+    lowest, highest = constant(x, LOWEST), constant(x, HIGHEST)
     if x.dtype == types.float32:
         c0, c1, c2, c3, c4, c5, c6 = POLYNOMIAL_6
-        lowest, highest = np.float32(lowest), np.float32(highest)
 
         def exp_float32(x):
             x = at_most(at_least(x, splat(lowest)), splat(highest))
@@ -97,6 +102,6 @@ def exp_times(x: Any, factor: Any) -> Any:
 
 @overload(exp_times, jit_options={"forceinline": True})
 def _exp_times(x, factor):
-    zero, lowest = (kind(y) for kind in [np.dtype(x.dtype.name).type] for y in (0, LOWEST[x.dtype.bitwidth]))
+    lowest, zero = constant(x, LOWEST), constant(x, {32: 0.0, 64: 0.0})
     # chosen, not subtracted: a multiple of exp(LOWEST) is subnormal, which costs a hundred cycles wherever it occurs
     return lambda x, factor: where_not_less(x, splat(lowest), exp(x) * factor, splat(zero))

@@ -22,7 +22,7 @@ LABEL = PAD + 1
 class Target(NamedTuple):
     """Labels at their places; arrays (places,)."""
 
-    labels: int
+    length: int
     slots: np.ndarray  # column of each label's emission; that of "no label" where there is none
     skip: np.ndarray  # 1.0 where a label differs from its predecessor, else 0.0
 
@@ -39,11 +39,11 @@ class States(NamedTuple):
 class Emissions(NamedTuple):
     """What `rows.py` found in each frame of an utterance: its emissions are exp(scores - offset) / sum."""
 
-    scores: np.ndarray  # (T, K) of the target's classes, the blank first; columns from count on are of no class
+    scores: np.ndarray  # (T, K) of the target's classes, the blank first; others are of no class
     stats: np.ndarray  # (2, T) offset and sum
     lowest: np.ndarray  # (T,) a lower bound of log2 of the emissions that are not 0
     masked: np.ndarray  # (T,) whether one is 0
-    count: int
+    classes: int  # how many columns are of a class
 
 
 class Checkpoints(NamedTuple):
@@ -98,7 +98,7 @@ def start(states, place):
 
 @kernel
 def live_places(begin, end, frames, labels):
-    """First and last place, in whole vectors, on a path from start to end in the frames begin to end, and next to it."""
+    """First and last place, in whole vectors, of and next to what is on a path in the frames begin to end."""
     low = max(-1, labels - frames + begin - 2)
     high = min(labels, end + 1)
     return PAD + (low + 1) // PAD * PAD, PAD + (high + 1 + PAD) // PAD * PAD
@@ -141,7 +141,7 @@ def set_table(emissions, begin, end, table):
         for c in range(0, table.shape[1], VECTOR):
             x = load_as_float64(emissions.scores, (begin + k, c)) - offset
             store(table, (k, c), exp_times(x, scale))
-        table[k, emissions.count] = 0.0
+        table[k, emissions.classes] = 0.0
 
 
 @kernel
@@ -150,7 +150,7 @@ def forward(states, target, emissions, frames_per_block, checkpoints, keep, scra
 
     With `keep`, the states before each block and how it was done go to checkpoints.
     """
-    frames, labels = emissions.lowest.size, target.labels
+    frames, labels = emissions.lowest.size, target.length
     unused, unused_exponents = scratch.tiles.reshape(-1), scratch.integers[0]
     start(states, LABEL)
     cleared = PAD
@@ -210,7 +210,7 @@ def posteriors(states, back, target, emissions, frames_per_block, checkpoints, p
         probability: (m, e) that `forward` returned.
     """
     mantissa, offset = probability
-    frames, labels = emissions.lowest.size, target.labels
+    frames, labels = emissions.lowest.size, target.length
     start(back, LABEL + labels - 1)
     scratch.tiles[:] = 0.0
     cleared = states.b.size - PAD

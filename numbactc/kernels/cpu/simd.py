@@ -44,13 +44,13 @@ def _lower_operator(function: Any, for_floats: str, for_integers: str) -> None:
     """Give vectors an arithmetic operator of Python's."""
 
     @infer_global(function)
-    class Template(AbstractTemplate):  # type: ignore[misc]
+    class Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             if len(args) == 2 and isinstance(args[0], VectorType) and args[0] == args[1]:
                 return signature(args[0], *args)
             return None
 
-    @lower_builtin(function, VectorType, VectorType)  # type: ignore[untyped-decorator]
+    @lower_builtin(function, VectorType, VectorType)
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         name = for_floats if isinstance(sig.return_type.dtype, types.Float) else for_integers
         return getattr(builder, name)(*args)
@@ -142,7 +142,8 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask for the line of an element, which need not exist, into the second level of the cache."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.bitcast(_pointer(context, builder, array, args[0], index, args[1]), ir.IntType(8).as_pointer())
+        pointer = _pointer(context, builder, array, args[0], index, args[1])
+        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
         read, second_level, data = ir.Constant(WORD, 0), ir.Constant(WORD, 2), ir.Constant(WORD, 1)
         _call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, read, second_level, data])
         return context.get_dummy_value()

@@ -28,13 +28,13 @@ def scaled_exp(x):
 @kernel
 def scaled_emissions(emissions, t):
     """Mantissas and exponents of one frame's emissions; the last stands for no label."""
-    mantissas = np.empty(emissions.count + 1)
-    exponents = np.empty(emissions.count + 1, np.int64)
-    for c in range(emissions.count):
+    mantissas = np.empty(emissions.classes + 1)
+    exponents = np.empty(emissions.classes + 1, np.int64)
+    for c in range(emissions.classes):
         x = np.float64(emissions.scores[t, c]) - np.float64(emissions.stats[0, t])
         m, e = scaled_exp(x)
         mantissas[c], exponents[c] = normalise(m / np.float64(emissions.stats[1, t]), e)
-    mantissas[emissions.count], exponents[emissions.count] = 0.0, ZERO_EXPONENT
+    mantissas[emissions.classes], exponents[emissions.classes] = 0.0, ZERO_EXPONENT
     return mantissas, exponents
 
 
