@@ -10,7 +10,7 @@ import numpy as np
 
 from numbactc.kernels.cpu import linear, stepwise
 from numbactc.kernels.cpu.exp import exp_times
-from numbactc.kernels.cpu.linear import BLOCK, NO_MASS, PAD, VECTOR
+from numbactc.kernels.cpu.linear import BLOCK, LEFT, NO_MASS, PAD, RIGHT, VECTOR
 from numbactc.kernels.cpu.simd import at_least, load, load_as_float64, splat, store, transpose
 from numbactc.kernels.jit import kernel
 from numbactc.kernels.scaled import add, normalise
@@ -160,7 +160,7 @@ def forward(states, target, emissions, frames_per_block, checkpoints, keep, scra
         first, last = live_places(begin, end, frames, labels)
         clear(states, cleared, first)
         cleared = first
-        held = hold(states, first, last, emissions, begin, end, frames_per_block, -1, scratch.integers)
+        held = hold(states, first, last, emissions, begin, end, frames_per_block, LEFT, scratch.integers)
         if not held:
             stepwise.normalise_states(states, first, last)
         if keep:
@@ -170,7 +170,7 @@ def forward(states, target, emissions, frames_per_block, checkpoints, keep, scra
             linear.advance(states, target, scratch.table, end - begin, first, last, scratch.history)
         else:
             for t in range(begin, end):
-                stepwise.step(states, target, -1, emissions, t, first, last, unused, unused_exponents)
+                stepwise.step(states, target, LEFT, emissions, t, first, last, unused, unused_exponents)
     end = LABEL + labels
     m, e = normalise(states.b[end], states.eb[end])
     n, f = normalise(states.l[end - 1], states.el[end - 1])
@@ -222,7 +222,7 @@ def posteriors(states, back, target, emissions, frames_per_block, checkpoints, p
         cleared = last
         restore(states, first, last, checkpoints, block)
         if checkpoints.held[block] and hold(
-            back, first, last, emissions, begin, end, frames_per_block, 1, scratch.integers
+            back, first, last, emissions, begin, end, frames_per_block, RIGHT, scratch.integers
         ):
             set_table(emissions, begin, end, scratch.table)
             linear.advance_and_record(

@@ -48,6 +48,9 @@ GAP = 260
 WEIGHT_BITS = 860
 STEP_BITS = 1000
 
+LEFT, RIGHT = np.int64(-1), np.int64(1)
+"""On which side a pair's neighbour stands. As plain constants, Numba would compile everything for each of them."""
+
 NO_MASS = -(1 << 40)
 """Exponent of a pair that no mass reaches within the block."""
 
@@ -69,7 +72,7 @@ def hold_exponents(b, l, eb, el, first, last, frames, side, masked, scratch):
         b, l, eb, el: mantissas and exponents of blanks and labels.
         first, last: places of the pairs that can hold mass in these frames.
         frames: 1, 2, 4, 8 or 16.
-        side: -1 or 1, where the neighbour is from which mass comes.
+        side: LEFT or RIGHT, where the neighbour is from which mass comes.
         masked: whether a state may lose all its mass to an emission of 0 on the way.
         scratch: (5, as many places as the states have) int64.
 
@@ -162,8 +165,8 @@ def advance(states, target, table, frames, first, last, history):
         i = j + VECTOR
         b0, l0, slots0 = load(b, j), load(l, j), load(slots, j)
         b1, l1, slots1 = load(b, i), load(l, i), load(slots, i)
-        to_blank0, to_label0 = factors(e, target.skip, j, -1)
-        to_blank1, to_label1 = factors(e, target.skip, i, -1)
+        to_blank0, to_label0 = factors(e, target.skip, j, LEFT)
+        to_blank1, to_label1 = factors(e, target.skip, i, LEFT)
         for k in range(frames):
             p_blank = splat(table[k, 0])
             left0, left1 = from_left(load(history, (k, 0)), l0), from_left(l0, l1)
@@ -191,8 +194,8 @@ def advance_and_record(states, e_back, offset, target, table, frames, first, las
         i, g = j + VECTOR, j // VECTOR
         b0, l0, slots0 = load(b, j), load(l, j), load(slots, j)
         b1, l1, slots1 = load(b, i), load(l, i), load(slots, i)
-        to_blank0, to_label0 = factors(e, target.skip, j, -1)
-        to_blank1, to_label1 = factors(e, target.skip, i, -1)
+        to_blank0, to_label0 = factors(e, target.skip, j, LEFT)
+        to_blank1, to_label1 = factors(e, target.skip, i, LEFT)
         weight0 = bounded_powers_of_two(load(e, j) + load(e_back, j) - splat(offset), WEIGHT_BITS)
         weight1 = bounded_powers_of_two(load(e, i) + load(e_back, i) - splat(offset), WEIGHT_BITS)
         for k in range(frames):
@@ -224,8 +227,8 @@ def advance_and_meet(states, target, table, frames, first, last, history, tiles)
         i, g = j + VECTOR, j // VECTOR
         b0, l0, slots0 = load(b, j), load(l, j), load(slots, j)
         b1, l1, slots1 = load(b, i), load(l, i), load(slots, i)
-        to_blank0, to_label0 = factors(e, target.skip, j, 1)
-        to_blank1, to_label1 = factors(e, target.skip, i, 1)
+        to_blank0, to_label0 = factors(e, target.skip, j, RIGHT)
+        to_blank1, to_label1 = factors(e, target.skip, i, RIGHT)
         for k in range(frames - 1, -1, -1):
             p_blank = splat(table[k, 0])
             right0, right1 = from_right(l0, l1), from_right(l1, load(history, (k, 0)))

@@ -40,10 +40,8 @@ def normaliser(row):
     The offset is the largest score. The sum is NaN if a score is NaN or +inf, and 1 if all are -inf.
     """
     largest = row_max(row)
-    if abs(largest) == np.inf or largest != largest:
-        # -inf where all are -inf, or NaN: max passes over some
-        bad = largest != -np.inf or row_is_bad(row)
-        return row.dtype.type(0), row.dtype.type(np.nan if bad else 1.0)
+    if largest == -np.inf:  # max passes over NaN
+        return row.dtype.type(0), row.dtype.type(np.nan if row_is_bad(row) else 1.0)
     return largest, row_sum(row, largest)
 
 
@@ -62,7 +60,7 @@ def row_max(row):
 
 @kernel
 def row_sum(row, offset):
-    """Sum of exp(row - offset); NaN if a score is NaN."""
+    """Sum of exp(row - offset); NaN if a score is NaN or, as the offset then, +inf."""
     lanes = lanes_of(row)
     less = splat(offset)
     total = splat_like(0, row)

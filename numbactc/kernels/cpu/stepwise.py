@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from numbactc.kernels.cpu.linear import VECTOR
+from numbactc.kernels.cpu.linear import LEFT, RIGHT, VECTOR
 from numbactc.kernels.jit import kernel
 from numbactc.kernels.scaled import ZERO_EXPONENT, add, normalise, power_of_two
 
@@ -45,7 +45,7 @@ def step(states, target, side, emissions, t, first, last, y, ey):
     Args:
         states: a `lattice.States`, normalised.
         target: a `lattice.Target`.
-        side: -1 or 1, where the neighbour is from which mass comes.
+        side: LEFT or RIGHT, where the neighbour is from which mass comes.
         emissions: a `lattice.Emissions`.
     """
     b, l, eb, el = states.b, states.l, states.eb, states.el
@@ -88,9 +88,9 @@ def meet_block(forward, backward, target, emissions, start, stop, first, last, o
     normalise_states(forward, first, last)
     normalise_states(backward, first, last)
     for k in range(frames):
-        step(forward, target, -1, emissions, start + k, first, last, y[k], ey[k])
+        step(forward, target, LEFT, emissions, start + k, first, last, y[k], ey[k])
     for k in range(frames - 1, -1, -1):
-        step(backward, target, 1, emissions, start + k, first, last, unused, unused_exponents)
+        step(backward, target, RIGHT, emissions, start + k, first, last, unused, unused_exponents)
         for j in range(first, last):
             shift = min(ey[k, j] + backward.el[j] - offset, 1000)
             tiles[j // VECTOR, k, j % VECTOR] = y[k, j] * backward.l[j] * power_of_two(shift)
