@@ -164,7 +164,7 @@ BREAKS = [
     Break(
         "the end of a row left out of its sum",
         ROWS,
-        "        total = total + exp(load_first(row, whole, row.size - whole, -np.inf) - less)\n",
+        "        total = total + exp(load_first(row, whole, rest, -np.inf) - less)\n",
         "        pass\n",
         "test_values.py",
     ),
@@ -177,9 +177,9 @@ BREAKS = [
     ),
     Break(
         "a NaN among masked scores passed over",
-        ROWS,
-        "np.nan if row_is_bad(row) else 1.0",
-        "1.0",
+        BATCH,
+        "if largest == -np.inf and not rows.row_is_bad(row):",
+        "if largest == -np.inf:",
         "test_isolation.py",
     ),
     Break(

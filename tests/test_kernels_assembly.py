@@ -31,7 +31,7 @@ CPU_KERNELS = REPOSITORY / "numbactc" / "kernels" / "cpu"
 
 MUST_HAVE = {
     "rows.row_max": {"float32"},
-    "rows.row_sum": {"float32"},
+    "rows.row_sum_and_next_max": {"float32"},
     "rows.row_softmax": {"float32"},
     "linear.hold_exponents": {"float64", "int64"},
     "linear.advance": {"float64"},

@@ -87,36 +87,76 @@ def fewest_frames(slots):
 
 
 @kernel
-def read_rows(storage, strides, classes_in_row, frames_max, normalise, input_lengths, utterances, to):
-    """Scores on the way down, frame by frame through the batch, as they usually lie in memory."""
+def read_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, to):
+    """Raw scores on the way down, frame by frame through the batch, as they usually lie in memory.
+
+    Each row's sum is taken while the next row comes from memory: see `rows.row_sum_and_next_max`.
+    """
+    scratch = np.empty((2, classes_in_row), to.row_stats.dtype)
+    side = 0
+    waiting = False  # a row whose maximum is known, and whose sum is not
+    row, row_n, row_t = scratch[0], 0, 0
+    largest = row.dtype.type(0)
+    for t in range(frames_max):
+        for n in utterances:
+            if t < input_lengths[n]:
+                next_row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch[side])
+                side = 1 - side
+                if waiting:
+                    total, next_largest = rows.row_sum_and_next_max(row, largest, next_row)
+                    finish_row(row, largest, total, row_n, row_t, to)
+                else:
+                    next_largest = rows.row_max(next_row)
+                row, largest, row_n, row_t, waiting = next_row, next_largest, n, t, True
+    if waiting:
+        # the same function for the last row: its sum must not depend on where it stood
+        total, _ = rows.row_sum_and_next_max(row, largest, row)
+        finish_row(row, largest, total, row_n, row_t, to)
+
+
+@kernel
+def finish_row(row, largest, total, n, t, to):
+    """Keep what normalises frame t of utterance n, and the scores of its target's classes."""
+    if largest == -np.inf and not rows.row_is_bad(row):
+        largest, total = row.dtype.type(0), row.dtype.type(1)
+    if total != total:
+        to.removed[n] = np.nan
+    else:
+        columns = padded(to.class_counts[n])
+        smallest = rows.gather_scores(row, to.classes[n, :columns], to.scores[n, t, :columns])
+        keep_row(largest, total, smallest, n, t, to)
+
+
+@kernel
+def read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, to):
+    """Log-probabilities on the way down. They need not be normalised, and may have any offset: the target's own best
+    score takes the place of the sum, and what it takes away is added up.
+    """
     scratch = np.empty(classes_in_row, to.row_stats.dtype)
     for t in range(frames_max):
         for n in utterances:
             if t < input_lengths[n]:
                 row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch)
-                columns = padded(to.class_counts[n])
-                classes, scores = to.classes[n, :columns], to.scores[n, t, :columns]
-                if normalise:
-                    offset, total = rows.normaliser(row)
-                    if total != total:
-                        to.removed[n] = np.nan
-                        continue
-                    smallest = rows.gather_scores(row, classes, scores)
+                if rows.row_is_bad(row):
+                    to.removed[n] = np.nan
                 else:
-                    if rows.row_is_bad(row):
-                        to.removed[n] = np.nan
-                        continue
-                    # log-probabilities need not be normalised, and may have any offset: the target's own best score
-                    # takes the place of the sum, and what it takes away is added up
-                    smallest = rows.gather_scores(row, classes, scores)
-                    offset, total = best_score(scores), row.dtype.type(1)
-                    to.removed[n] += np.float64(offset)
-                to.row_stats[n, 0, t] = offset
-                to.row_stats[n, 1, t] = total
-                to.masked[n, t] = smallest - offset < rows.IMPOSSIBLE
-                if to.masked[n, t]:
-                    smallest = mask_scores(scores, offset)
-                to.lowest[n, t] = (np.float64(smallest) - np.float64(offset)) / LN_2 - log2_bound(np.float64(total))
+                    columns = padded(to.class_counts[n])
+                    scores = to.scores[n, t, :columns]
+                    smallest = rows.gather_scores(row, to.classes[n, :columns], scores)
+                    best = best_score(scores)
+                    keep_row(best, row.dtype.type(1), smallest, n, t, to)
+                    to.removed[n] += np.float64(best)
+
+
+@kernel
+def keep_row(offset, total, smallest, n, t, to):
+    """Note what normalises a frame and how small its emissions are; scores that count as -inf become -inf."""
+    to.row_stats[n, 0, t] = offset
+    to.row_stats[n, 1, t] = total
+    to.masked[n, t] = smallest - offset < rows.IMPOSSIBLE
+    if to.masked[n, t]:
+        smallest = mask_scores(to.scores[n, t, : padded(to.class_counts[n])], offset)
+    to.lowest[n, t] = (np.float64(smallest) - np.float64(offset)) / LN_2 - log2_bound(np.float64(total))
 
 
 @kernel
@@ -187,28 +227,30 @@ def forward(
         normalise: scores are raw and go through a softmax.
         utterances: which of the N to do.
         losses: (N,) output, nats; inf where no path fits, NaN where a score is NaN or +inf.
-        row_stats: (N, 2, T) output: what `rows.normaliser` gives for each frame.
+        row_stats: (N, 2, T) output: of each frame, an offset, and the sum of exp(scores - offset).
         class_counts, classes: (N,) and (N, K) outputs: the target's classes, the blank first; K is `padded`.
         posteriors: (N, T, K) output. At first it holds the scores of the target's classes, and without `keep` to the
             end.
     """
     storage, row_stats, classes = borrow(storage), borrow(row_stats), borrow(classes)
-    posteriors = borrow(posteriors)
+    class_counts, posteriors = borrow(class_counts), borrow(posteriors)
     batch = losses.size
     frames_max = row_stats.shape[2]
     last_seen = np.zeros(classes_in_row, np.int64)
     slots = np.empty(targets.size, np.int64)
-    removed = np.zeros(batch)
+    lowest, masked, removed = np.empty((batch, frames_max)), np.empty((batch, frames_max), np.bool_), np.zeros(batch)
     longest = 0
     for n in utterances:
         target = slice(starts[n], starts[n] + target_lengths[n])
         class_counts[n] = distinct_classes(targets[target], blank, last_seen, classes[n], slots[target])
         longest = max(longest, target_lengths[n])
     rows_to = RowResults(
-        row_stats, class_counts, classes, posteriors,
-        np.empty((batch, frames_max)), np.empty((batch, frames_max), np.bool_), removed,
-    )  # fmt: skip
-    read_rows(storage, strides, classes_in_row, frames_max, normalise, input_lengths, utterances, rows_to)
+        row_stats, class_counts, classes, posteriors, borrow(lowest), borrow(masked), borrow(removed)
+    )
+    if normalise:
+        read_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, rows_to)
+    else:
+        read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, rows_to)
     places = lattice.places_of(longest)
     workspace = (
         aligned_empty(5, places), np.empty((10, places), np.int64), aligned_empty(2, BLOCK * classes.shape[1]),
@@ -225,8 +267,8 @@ def forward(
             losses[n] = 0.0
         else:
             emissions = Emissions(
-                posteriors[n][:, : padded(count)], row_stats[n], rows_to.lowest[n][:frames], rows_to.masked[n][:frames],
-                count,
+                posteriors[n][:, : padded(count)], row_stats[n], borrow(lowest)[n, :frames],
+                borrow(masked)[n, :frames], count,
             )  # fmt: skip
             loss = -(one_loss(target_slots, emissions, keep, workspace) + removed[n])
             # round-off alone can make a normalised probability larger than 1

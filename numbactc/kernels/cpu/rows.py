@@ -26,23 +26,11 @@ from numbactc.kernels.cpu.simd import (
 )
 from numbactc.kernels.jit import kernel
 
-AHEAD = 8192
+AHEAD = 4096
 """How many scores ahead to ask memory for: beyond a row's end lies the next one, which the machine does not foresee."""
 
 IMPOSSIBLE = -(2.0**39) * np.log(2.0)
 """How far below what normalises its frame a score counts as -inf, in nats: finfo.min is a mask, too."""
-
-
-@kernel
-def normaliser(row):
-    """(offset, sum of exp(row - offset)) of a row: softmax is exp(row - offset) / sum.
-
-    The offset is the largest score. The sum is NaN if a score is NaN or +inf, and 1 if all are -inf.
-    """
-    largest = row_max(row)
-    if largest == -np.inf:  # max passes over NaN
-        return row.dtype.type(0), row.dtype.type(np.nan if row_is_bad(row) else 1.0)
-    return largest, row_sum(row, largest)
 
 
 @kernel
@@ -59,18 +47,27 @@ def row_max(row):
 
 
 @kernel
-def row_sum(row, offset):
-    """Sum of exp(row - offset); NaN if a score is NaN or, as the offset then, +inf."""
+def row_sum_and_next_max(row, largest, next_row):
+    """Sum of exp(row - largest), from 1 to C, and `row_max` of the row that comes next, of the same size.
+
+    The first is bound by arithmetic, for the row is in the cache since its maximum was taken; the second waits for
+    memory. Both in one loop take little more than the longer one.
+
+    The sum is NaN if a score is NaN or +inf, or if all are -inf.
+    """
     lanes = lanes_of(row)
-    less = splat(offset)
-    total = splat_like(0, row)
+    less = splat(largest)
+    total, next_largest = splat_like(0, row), splat_like(-np.inf, row)
     whole = row.size // lanes * lanes
     for c in range(0, whole, lanes):
-        prefetch(row, c + AHEAD)
+        prefetch(next_row, c + AHEAD)
         total = total + exp(load(row, c) - less)
+        next_largest = at_least(load(next_row, c), next_largest)
     if whole < row.size:
-        total = total + exp(load_first(row, whole, row.size - whole, -np.inf) - less)
-    return sum_of(total)
+        rest = row.size - whole
+        total = total + exp(load_first(row, whole, rest, -np.inf) - less)
+        next_largest = at_least(load_first(next_row, whole, rest, -np.inf), next_largest)
+    return sum_of(total), largest_of(next_largest)
 
 
 @kernel
