@@ -2,6 +2,9 @@
 # make test        the whole of pytest, doctests included
 # make lint        ruff and mypy
 # make bench-cpu   speed, accuracy, memory and start-up next to PyTorch and optax; writes benchmarks/results and figures
+# make test-gpu    every test of the losses on CUDA tensors, and what only a GPU can show; some minutes
+# make bench-gpu   time, host time, memory and kernels next to PyTorch, cuDNN and optax; writes benchmarks/results/gpu.*
+# make sanitize    memcheck and racecheck of compute-sanitizer, where CUDA's toolkit is installed; slow
 # make clean       remove what the above made, but for results
 
 PYTHON ?= python3
@@ -9,7 +12,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench-cpu clean
+.PHONY: help demo test lint bench-cpu test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -43,6 +46,32 @@ lint: $(VENV)/.test
 
 bench-cpu: $(VENV)/.test
 	$(BIN)/python -m benchmarks.run
+
+# PyTorch for Linux comes with CUDA 13; beside one for CUDA 12 say CUDA=cuda12
+CUDA ?= cuda
+
+$(VENV)/.gpu: $(VENV)/.test
+	$(BIN)/python -m pip install -e '.[$(CUDA),bench-$(CUDA)]'
+	touch $@
+
+# before anything large is installed
+needs-gpu: $(VENV)/.test
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "PyTorch finds no NVIDIA GPU here: nothing was run")'
+	@$(MAKE) --no-print-directory $(VENV)/.gpu
+
+# what peers did is written down beside the benchmark's results
+test-gpu: needs-gpu
+	OBSERVATIONS=benchmarks/results/gpu-peers.json $(BIN)/python -m pytest --devices cuda tests $(PYTEST_ARGUMENTS)
+
+bench-gpu: needs-gpu
+	$(BIN)/python -m benchmarks.gpu
+
+sanitize: needs-gpu
+	@command -v compute-sanitizer || { echo "compute-sanitizer is not on PATH: it comes with CUDA's toolkit"; exit 1; }
+	for tool in memcheck racecheck; do \
+	    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
+	        $(BIN)/python -m pytest -q --devices cuda tests/test_edge_cases.py tests/test_gpu.py -k "not many_frames and not hundred and not waits and not graph" || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .numba_cache

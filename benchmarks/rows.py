@@ -123,7 +123,40 @@ class StartupRow:
     second_call_ms: float | None = None
 
 
-AnyRow = SpeedRow | AccuracyRow | MemoryRow | StartupRow
+@dataclass(frozen=True)
+class GpuRow:
+    """One shape, dtype, peer and pass on a GPU.
+
+    `time_us` is a call's share of many queued one behind the other, until the last is done: what a busy GPU needs, or
+    the host where it is slower. `host_us` is how long one call keeps the host, on an idle GPU. `peak_bytes` is what a
+    call takes beyond its logits, result included. `kernels_us` has every kernel of one call, as the profiler saw them.
+    `ratio` is the fastest peer's median over ours, `floor` the ratio that is asked; `bandwidth_us` the time that
+    `bytes_per_score` take at the measured rate of a copy.
+    """
+
+    shape: str
+    T: int
+    N: int
+    C: int
+    L: int
+    dtype: str
+    peer: str
+    version: str | None
+    what: str
+    status: str
+    repeats: int = 0
+    first_call_ms: float | None = None
+    time_us: Spread | None = None
+    host_us: Spread | None = None
+    peak_bytes: int | None = None
+    kernels_us: tuple[tuple[str, float], ...] = ()
+    ratio: float | None = None
+    floor: float | None = None
+    bandwidth_us: float | None = None
+    samples_us: tuple[float, ...] = ()
+
+
+AnyRow = SpeedRow | AccuracyRow | MemoryRow | StartupRow | GpuRow
 
 
 def as_row(row: AnyRow) -> Row:

@@ -73,6 +73,20 @@ SHAPES: dict[str, Shape] = {
     )
 }
 
+GPU_SHAPES: dict[str, Shape] = {
+    shape.name: shape
+    for shape in (
+        Shape("characters", 400, 16, 29, 100, floor=5),
+        Shape("long-audio", 1500, 32, 32, 250, floor=5),
+        Shape("pieces-1024", 750, 32, 1024, 60, floor=3),
+        Shape("pieces-5000", 400, 64, 5000, 40, floor=3),
+        Shape("small", 64, 4, 32, 16),
+    )
+}
+"""On a GPU, where `floor` is the fastest peer's time over ours."""
+
+GPU_DTYPES = ("float32", "bfloat16")
+
 MEMORY_SHAPES = ("long-audio", "pieces-1024", "pieces-5000")
 """Where memory is measured by default: the logits of the two others are smaller than the noise of an allocator."""
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from numbactc import _dispatch
+from numbactc import _devices
 
 
-def ctc(scores: Tensor, problem: _dispatch.Problem) -> Tensor:
+def ctc(scores: Tensor, problem: _devices.Problem) -> Tensor:
     """Losses (N,) in float64 of scores (T, N, C); what a gradient needs is done only where one can be asked for."""
     if not (torch.is_grad_enabled() and scores.requires_grad):
-        return _dispatch.forward(scores, problem, keep=False)
+        return _devices.forward(scores, problem, keep=False)
     # the form that torch.func wants costs a tenth of a millisecond more a call, for it inspects its own signature
     function = TransformableCTC if torch._C._are_functorch_transforms_active() else CTC
     losses: Tensor = function.apply(scores, problem)
@@ -23,16 +23,16 @@ class CTC(Function):
     """scores -> losses."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, problem: _dispatch.Problem) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, problem: _devices.Problem) -> Tensor:
         ctx.save_for_backward(scores)
         ctx.problem = problem
-        return _dispatch.forward(scores, problem, keep=True)
+        return _devices.forward(scores, problem, keep=True)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         (scores,) = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return _dispatch.backward(scores, grad_outputs[0], ctx.problem), None
+            return _devices.backward(scores, grad_outputs[0], ctx.problem), None
         return CTCGradient.apply(scores, grad_outputs[0], ctx.problem), None
 
 
@@ -40,11 +40,11 @@ class TransformableCTC(CTC):
     """The same for torch.func.grad and its kin."""
 
     @staticmethod
-    def forward(scores: Tensor, problem: _dispatch.Problem) -> Tensor:  # type: ignore[override]
-        return _dispatch.forward(scores, problem, keep=True)
+    def forward(scores: Tensor, problem: _devices.Problem) -> Tensor:  # type: ignore[override]
+        return _devices.forward(scores, problem, keep=True)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, _dispatch.Problem], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, _devices.Problem], output: Tensor) -> None:
         scores, problem = inputs
         ctx.save_for_backward(scores)
         ctx.problem = problem
@@ -58,11 +58,11 @@ class CTCGradient(Function):
     """
 
     @staticmethod
-    def forward(scores: Tensor, grad_losses: Tensor, problem: _dispatch.Problem) -> Tensor:
-        return _dispatch.backward(scores, grad_losses, problem)
+    def forward(scores: Tensor, grad_losses: Tensor, problem: _devices.Problem) -> Tensor:
+        return _devices.backward(scores, grad_losses, problem)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, _dispatch.Problem], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, _devices.Problem], output: Tensor) -> None:
         pass
 
     @staticmethod

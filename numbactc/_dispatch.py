@@ -1,4 +1,4 @@
-"""From torch tensors to the kernels of their device: memory, views through DLPack, threads.
+"""From torch tensors on the CPU to its kernels: memory, views through DLPack, threads.
 
 Nothing else knows both sides. Numba is imported by the first call, not with the package.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from numbactc import _memory, _threads
+from numbactc import _memory, _threads, _validation
 from numbactc._validation import Targets
 
 # NumPy has no bfloat16 and Numba's CPU target no float16: kernels see their bits, as unsigned and signed integers
@@ -34,9 +34,28 @@ class Problem:
         self.normalise = normalise
         self.saved: Saved | None = None
 
+    def label_counts(self) -> Tensor:
+        """(N,) labels of each utterance, at least 1: what a mean divides its loss by."""
+        return torch.from_numpy(self.targets.target_lengths.clip(min=1))
 
-def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
-    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`."""
+
+def prepare(
+    scores: Tensor,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: Any,
+    normalise: bool,
+    unbatched: bool,
+    check: bool,
+) -> Problem:
+    """A checked call for scores (T, N, C); on a CPU the values are always checked."""
+    checked = _validation.check_targets(scores, targets, input_lengths, target_lengths, blank, unbatched)
+    return Problem(checked, normalise)
+
+
+def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> Tensor:
+    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`, with `zeroed` no memory undefined."""
     from numbactc.kernels.cpu import batch
 
     frames, utterances, classes_in_row = scores.shape
@@ -51,6 +70,9 @@ def forward(scores: Tensor, problem: Problem, keep: bool) -> Tensor:
         classes=np.empty((utterances, columns), np.int64),
         posteriors=_memory.empty("posteriors", (utterances, frames, columns), real),
     )
+    if zeroed:
+        for array in saved:
+            array.fill(0)
 
     def run(some: np.ndarray) -> None:
         batch.forward(
@@ -84,6 +106,37 @@ def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
 
     _threads.share(run, utterances, lambda: np.full(utterances, frames * classes_in_row))
     return gradient
+
+
+def tensors_of(problem: Problem) -> list[Tensor]:
+    """What `problem_of` makes a problem of again, ready for `backward`."""
+    assert problem.saved is not None
+    return [torch.from_numpy(array) for array in (problem.targets.input_lengths, *problem.saved)]
+
+
+def problem_of(
+    tensors: list[Tensor], scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
+) -> Problem:
+    input_lengths, *saved = [tensor.numpy() for tensor in tensors]
+    none = np.empty(0, np.int64)
+    problem = Problem(Targets(none, none, input_lengths, none, blank), normalise)
+    problem.saved = Saved(*saved)
+    return problem
+
+
+def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
+    """`tensors_of` without values, for torch.compile; the number of classes follows from the longest target."""
+    frames, utterances, _ = scores.shape
+    real = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    columns = torch.library.get_ctx().new_dynamic_size()
+    return [
+        scores.new_empty(utterances, dtype=torch.int64),
+        scores.new_empty(utterances, dtype=torch.float64),
+        scores.new_empty(utterances, 2, frames, dtype=real),
+        scores.new_empty(utterances, dtype=torch.int64),
+        scores.new_empty(utterances, columns, dtype=torch.int64),
+        scores.new_empty(utterances, frames, columns, dtype=real),
+    ]
 
 
 def _arithmetic(scores: Tensor) -> Any:

@@ -39,46 +39,68 @@ def check_scores(name: str, scores: object) -> None:
         raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {scores.dtype}")
     if scores.dim() not in (2, 3):
         raise ValueError(f"{name} must have shape (T, N, C) or (T, C), got {tuple(scores.shape)}")
-    if scores.device.type != "cpu":
-        raise NotImplementedError(f"{name} must be on the CPU in this version, got a tensor on {scores.device}")
+    if scores.device.type != "cpu" and not (scores.is_cuda and torch.version.hip is None):
+        raise NotImplementedError(f"{name} must be on the CPU or an NVIDIA GPU, got a tensor on {scores.device}")
 
 
 def check_targets(
-    scores: Tensor, targets: object, input_lengths: object, target_lengths: object, blank: object, unbatched: bool
+    scores: Tensor,
+    targets: object,
+    input_lengths: object,
+    target_lengths: object,
+    blank: object,
+    unbatched: bool,
+    elsewhere: bool = False,
 ) -> Targets:
-    """Targets and lengths for scores (T, N, C), each checked against its range."""
+    """Targets and lengths for scores (T, N, C), each checked against its range; `elsewhere`, on any device."""
     frames, batch, classes = scores.shape
-    blank = _check_blank(blank, classes)
-    input_lengths = _check_lengths("input_lengths", input_lengths, batch, unbatched)
-    target_lengths = _check_lengths("target_lengths", target_lengths, batch, unbatched)
-    _check_range("input_lengths", input_lengths, frames, "T")
-    if not isinstance(targets, Tensor):
-        raise TypeError(f"targets must be a tensor, got {type(targets).__name__}")
-    if targets.dtype not in INTEGER_DTYPES:
-        raise TypeError(f"targets must be int32 or int64, got {targets.dtype}")
-    if targets.device != scores.device:
+    blank = check_blank(blank, classes)
+    input_lengths = check_lengths("input_lengths", input_lengths, batch, unbatched)
+    target_lengths = check_lengths("target_lengths", target_lengths, batch, unbatched)
+    check_range("input_lengths", input_lengths, frames, "T")
+    targets = check_targets_type(targets)
+    if targets.device != scores.device and not elsewhere:
         raise ValueError(f"targets must be on the device of the scores, {scores.device}, got {targets.device}")
-    if targets.dim() == 2 and targets.shape[0] == batch and not unbatched:
-        longest = targets.shape[1]
-        _check_range("target_lengths", target_lengths, longest, "S, the width of targets")
+    longest = width_of(targets, batch, unbatched)
+    if longest is not None:
+        check_range("target_lengths", target_lengths, longest, "S, the width of targets")
         starts = np.arange(batch, dtype=np.int64) * longest
-    elif targets.dim() == 1 or (unbatched and targets.dim() == 2 and targets.shape[0] == 1):
-        _check_range("target_lengths", target_lengths, None, "")
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(target_lengths)])
-        total = int(starts[-1])
-        if total > targets.numel() or (total < targets.numel() and not unbatched):
-            raise ValueError(
-                f"targets, concatenated, must have sum(target_lengths) = {total} labels, got {targets.numel()}"
-            )
-        starts = starts[:-1]
     else:
-        raise ValueError(f"targets must have shape ({batch}, S) or (sum(target_lengths),), got {tuple(targets.shape)}")
-    labels = np.array(np.from_dlpack(targets), dtype=np.int64).reshape(-1)
+        check_range("target_lengths", target_lengths, None, "")
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(target_lengths)])
+        check_total(targets, int(starts[-1]), unbatched)
+        starts = starts[:-1]
+    labels = np.array(np.from_dlpack(targets.cpu()), dtype=np.int64).reshape(-1)
     _check_labels(labels, starts, target_lengths, classes, blank)
     return Targets(labels, starts, input_lengths, target_lengths, blank)
 
 
-def _check_blank(blank: Any, classes: int) -> int:
+def check_targets_type(targets: object) -> Tensor:
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"targets must be a tensor, got {type(targets).__name__}")
+    if targets.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"targets must be int32 or int64, got {targets.dtype}")
+    return targets
+
+
+def width_of(targets: Tensor, batch: int, unbatched: bool) -> int | None:
+    """S for padded targets (N, S), None for concatenated ones and for those of a single utterance."""
+    if targets.dim() == 2 and targets.shape[0] == batch and not unbatched:
+        return targets.shape[1]
+    if targets.dim() == 1 or (unbatched and targets.dim() == 2 and targets.shape[0] == 1):
+        return None
+    raise ValueError(f"targets must have shape ({batch}, S) or (sum(target_lengths),), got {tuple(targets.shape)}")
+
+
+def check_total(targets: Tensor, total: int, unbatched: bool) -> None:
+    """As many labels as the lengths say, in concatenated targets; a single utterance's may be padded."""
+    if total > targets.numel() or (total < targets.numel() and not unbatched):
+        raise ValueError(
+            f"targets, concatenated, must have sum(target_lengths) = {total} labels, got {targets.numel()}"
+        )
+
+
+def check_blank(blank: Any, classes: int) -> int:
     try:
         blank = operator.index(blank)
     except TypeError:
@@ -88,11 +110,10 @@ def _check_blank(blank: Any, classes: int) -> int:
     return int(blank)
 
 
-def _check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.ndarray:
+def check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.ndarray:
     """Lengths in any form as int64; a copy, for the caller may refill his tensor before backward."""
     if isinstance(lengths, Tensor):
-        if lengths.dtype not in INTEGER_DTYPES:
-            raise TypeError(f"{name} must be int32 or int64, got {lengths.dtype}")
+        check_lengths_dtype(name, lengths)
         array = np.array(lengths.tolist(), dtype=np.int64)
         if unbatched and array.ndim == 0:
             array = array.reshape(1)
@@ -103,12 +124,21 @@ def _check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.n
             raise TypeError(f"{name} must hold integers, got {lengths!r}") from None
     else:
         raise TypeError(f"{name} must be a tensor, list or tuple of integers, got {type(lengths).__name__}")
-    if array.shape != (batch,):
-        raise ValueError(f"{name} must have shape ({batch},), got {array.shape}")
+    check_lengths_shape(name, array.shape, batch)
     return array
 
 
-def _check_range(name: str, lengths: np.ndarray, largest: int | None, meaning: str) -> None:
+def check_lengths_dtype(name: str, lengths: Tensor) -> None:
+    if lengths.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"{name} must be int32 or int64, got {lengths.dtype}")
+
+
+def check_lengths_shape(name: str, shape: tuple[int, ...], batch: int) -> None:
+    if tuple(shape) != (batch,):
+        raise ValueError(f"{name} must have shape ({batch},), got {tuple(shape)}")
+
+
+def check_range(name: str, lengths: np.ndarray, largest: int | None, meaning: str) -> None:
     values = lengths.tolist()
     if not values or (min(values) >= 0 and (largest is None or max(values) <= largest)):
         return

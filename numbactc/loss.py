@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from numbactc import _autograd, _dispatch, _validation
+from numbactc import _autograd, _devices, _ops, _validation
 from numbactc._validation import Lengths
 
 
@@ -17,6 +17,7 @@ def ctc_loss(
     zero_infinity: bool = False,
     *,
     batch_first: bool = False,
+    check: bool = False,
 ) -> Tensor:
     r"""CTC loss of log-probabilities: a drop-in for `torch.nn.functional.ctc_loss`, but for its gradient.
 
@@ -32,18 +33,20 @@ def ctc_loss(
     that runs through c at t.
 
     Args:
-        log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU, with
-            any strides: logarithms to base e, as from `log_softmax` over C. T frames, N utterances, C classes. Any
+        log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
+            NVIDIA GPU, with any strides: logarithms to base e, as from `log_softmax` over C. T frames, N utterances, C classes. Any
             value from -inf up, except NaN and +inf, which make that utterance's loss NaN.
         targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
-            utterance; int32 or int64. Labels from 0 to C - 1 without the blank.
-        input_lengths: (N,) frames of each utterance, from 0 to T: a tensor (int32, int64), list or tuple. For a single
-            utterance () will do as well.
+            utterance; int32 or int64, on the device of the scores or the CPU. Labels from 0 to C - 1 without the blank.
+        input_lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64), on the device
+            of the scores or the CPU. For a single utterance () will do as well.
         target_lengths: (N,) labels of each utterance, from 0 to S, in the same forms.
         blank: the class that stands for no label, from 0 to C - 1.
         reduction: 'none' gives (N,) losses, 'sum' their sum, 'mean' the mean over N of loss / max(target length, 1).
         zero_infinity: count a loss of inf, where no path fits, as 0. Its gradient is 0 in any case.
         batch_first: log_probs is (N, T, C). Nothing is copied for it.
+        check: on a GPU, wait for it and raise where a label or length on it is out of range. Without it nothing waits,
+            and such an utterance has a loss of NaN and a gradient of 0. On a CPU everything is always checked.
 
     Returns:
         Nats: () or, with reduction 'none', (N,), and () for a single utterance. float64 for float64, float32 otherwise,
@@ -52,7 +55,8 @@ def ctc_loss(
     Raises:
         TypeError: an argument of another type or dtype.
         ValueError: an argument of another shape or out of range; the message names the utterance.
-        NotImplementedError: scores that are not on the CPU.
+        NotImplementedError: scores on another device than a CPU or an NVIDIA GPU.
+        ModuleNotFoundError: scores on a GPU, and numba-cuda is not installed; the message says what to install.
         RuntimeError: from autograd, when a second derivative is asked for: there is none, and none is made up.
 
     Edge cases, each by utterance; neighbours never feel them:
@@ -69,6 +73,7 @@ def ctc_loss(
         a score of -inf, or 2**39 bits (3.8e11 nats)   the class cannot occur there      exactly 0 there
         below the target's best score in its frame
         a score of NaN or +inf                         NaN                               NaN up to the length
+        on a GPU, a label or length out of range       NaN; with check=True, an error    exactly 0
         frames beyond the length                       not read                          exactly 0
         N = 0                                          empty; sum 0, mean NaN            empty
         probability of the target below 2**-1022       finite and exact                  exact
@@ -78,13 +83,19 @@ def ctc_loss(
         Scores whose exponentials sum to more than 1 may give a negative loss; it is not clamped.
 
     Notes:
-        The recursion is in float64, whatever the dtype, so length costs no digits. Until the graph is freed, T * N * K
+        On a CPU the recursion is in float64, whatever the dtype, so length costs no digits. Until the graph is freed, T * N * K
         posteriors are kept, K = 1 + min(longest target, C - 1), in float32, or float64 for float64. While it runs, the
         forward half takes T * N rows of float64 besides, of K + 1 rounded up to a multiple of 8. Under `no_grad`
         nothing is kept. The last gradient's memory serves for the next one once nobody refers to it.
 
         The same input gives the same bits on every run, with any number of threads and in any batch. Utterances are
         shared among `torch.get_num_threads()` threads, and any number of Python threads may call at once.
+
+        On a GPU nothing waits: work is queued on the current stream. A call can be captured by `torch.cuda.graph` if
+        targets and lengths are on the GPU and the loss has been called on tensors of the same shapes and dtypes before.
+        Lengths and targets on the CPU are copied, and may be refilled when the call returns. The recursion is in
+        float32 with exponents apart, float64 for float64. Kept are T * N * S posteriors, S the width of targets (for
+        concatenated ones, T * their number), about three times as much while forward runs.
 
     References:
         Graves, Fernandez, Gomez, Schmidhuber: Connectionist Temporal Classification. ICML 2006, sections 3 and 4.
@@ -102,8 +113,9 @@ def ctc_loss(
         tensor([-0.3333, -0.6667,  0.0000])
     """
     return _loss(
-        "log_probs", log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first
-    )
+        "log_probs", log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first,
+        check,
+    )  # fmt: skip
 
 
 def ctc_loss_with_logits(
@@ -116,6 +128,7 @@ def ctc_loss_with_logits(
     zero_infinity: bool = False,
     *,
     batch_first: bool = False,
+    check: bool = False,
 ) -> Tensor:
     r"""CTC loss of raw scores: `numbactc.ctc_loss` with the softmax inside, and no normalised copy of T * N * C kept.
 
@@ -126,17 +139,19 @@ def ctc_loss_with_logits(
     whose rows sum to 0. The scores are read once forward; backward reads them once more and writes the gradient.
 
     Args:
-        logits: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU, with
-            any strides: scores before a softmax over C, in nats. A number added to all of a frame changes nothing.
+        logits: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
+            NVIDIA GPU, with any strides: scores before a softmax over C, in nats. A number added to all of a frame changes nothing.
         targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
-            utterance; int32 or int64. Labels from 0 to C - 1 without the blank.
-        input_lengths: (N,) frames of each utterance, from 0 to T: a tensor (int32, int64), list or tuple. For a single
-            utterance () will do as well.
+            utterance; int32 or int64, on the device of the scores or the CPU. Labels from 0 to C - 1 without the blank.
+        input_lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64), on the device
+            of the scores or the CPU. For a single utterance () will do as well.
         target_lengths: (N,) labels of each utterance, from 0 to S, in the same forms.
         blank: the class that stands for no label, from 0 to C - 1.
         reduction: 'none' gives (N,) losses, 'sum' their sum, 'mean' the mean over N of loss / max(target length, 1).
         zero_infinity: count a loss of inf, where no path fits, as 0. Its gradient is 0 in any case.
         batch_first: logits is (N, T, C). Nothing is copied for it.
+        check: on a GPU, wait for it and raise where a label or length on it is out of range. Without it nothing waits,
+            and such an utterance has a loss of NaN and a gradient of 0. On a CPU everything is always checked.
 
     Returns:
         Nats, never negative: () or, with reduction 'none', (N,), and () for a single utterance. float64 for float64,
@@ -169,8 +184,9 @@ def ctc_loss_with_logits(
         tensor([ 0.0000, -0.3333,  0.3333])
     """
     return _loss(
-        "logits", logits, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first
-    )
+        "logits", logits, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, batch_first,
+        check,
+    )  # fmt: skip
 
 
 def _loss(
@@ -183,6 +199,7 @@ def _loss(
     reduction: str,
     zero_infinity: bool,
     batch_first: bool,
+    check: bool,
 ) -> Tensor:
     _validation.check_reduction(reduction)
     _validation.check_scores(name, scores)
@@ -191,13 +208,17 @@ def _loss(
         scores = scores.unsqueeze(1)
     elif batch_first:
         scores = scores.transpose(0, 1)
-    checked = _validation.check_targets(scores, targets, input_lengths, target_lengths, blank, unbatched)
-    losses = _autograd.ctc(scores, _dispatch.Problem(checked, normalise=name == "logits"))
+    rest = targets, input_lengths, target_lengths, blank, name == "logits", unbatched, check
+    if torch.compiler.is_compiling():
+        losses, label_counts = _ops.ctc(scores, *rest)
+    else:
+        problem = _devices.prepare(scores, *rest)
+        losses, label_counts = _autograd.ctc(scores, problem), problem.label_counts
     # reduced in float64 and rounded once
     if zero_infinity:
-        losses = torch.where(losses == torch.inf, 0.0, losses)
+        losses = losses.masked_fill(losses == torch.inf, 0.0)
     if reduction == "mean":
-        losses = (losses / torch.from_numpy(checked.target_lengths.clip(min=1))).mean()
+        losses = (losses / label_counts()).mean()
     elif reduction == "sum":
         losses = losses.sum()
     elif unbatched:
@@ -209,7 +230,7 @@ class CTCLoss(nn.Module):
     """`numbactc.ctc_loss` as a module, with the arguments of `torch.nn.CTCLoss`.
 
     Args:
-        blank, reduction, zero_infinity, batch_first: as there; the rest goes to each call.
+        blank, reduction, zero_infinity, batch_first, check: as there; the rest goes to each call.
 
     Example:
         >>> import torch, numbactc
@@ -220,7 +241,13 @@ class CTCLoss(nn.Module):
     """
 
     def __init__(
-        self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False, *, batch_first: bool = False
+        self,
+        blank: int = 0,
+        reduction: str = "mean",
+        zero_infinity: bool = False,
+        *,
+        batch_first: bool = False,
+        check: bool = False,
     ) -> None:
         super().__init__()
         _validation.check_reduction(reduction)
@@ -228,11 +255,12 @@ class CTCLoss(nn.Module):
         self.reduction = reduction
         self.zero_infinity = zero_infinity
         self.batch_first = batch_first
+        self.check = check
 
     def extra_repr(self) -> str:
         return (
             f"blank={self.blank}, reduction={self.reduction!r}, zero_infinity={self.zero_infinity}, "
-            f"batch_first={self.batch_first}"
+            f"batch_first={self.batch_first}, check={self.check}"
         )
 
     def forward(
@@ -241,7 +269,7 @@ class CTCLoss(nn.Module):
         """See `numbactc.ctc_loss`."""
         return ctc_loss(
             log_probs, targets, input_lengths, target_lengths,
-            self.blank, self.reduction, self.zero_infinity, batch_first=self.batch_first,
+            self.blank, self.reduction, self.zero_infinity, batch_first=self.batch_first, check=self.check,
         )  # fmt: skip
 
 
@@ -249,7 +277,7 @@ class CTCLossWithLogits(CTCLoss):
     """`numbactc.ctc_loss_with_logits` as a module, with the arguments of `torch.nn.CTCLoss`.
 
     Args:
-        blank, reduction, zero_infinity, batch_first: as there; the rest goes to each call.
+        blank, reduction, zero_infinity, batch_first, check: as there; the rest goes to each call.
 
     Example:
         >>> import torch, numbactc
@@ -263,5 +291,5 @@ class CTCLossWithLogits(CTCLoss):
         """See `numbactc.ctc_loss_with_logits`."""
         return ctc_loss_with_logits(
             logits, targets, input_lengths, target_lengths,
-            self.blank, self.reduction, self.zero_infinity, batch_first=self.batch_first,
+            self.blank, self.reduction, self.zero_infinity, batch_first=self.batch_first, check=self.check,
         )  # fmt: skip

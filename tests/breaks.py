@@ -171,7 +171,7 @@ BREAKS = [
     Break(
         "a cache under one name for all versions",
         JIT,
-        "version = source_hash()",
+        "version = source_hash(\"cpu\")",
         'version = "one for all" * 2',
         "test_cache.py",
     ),

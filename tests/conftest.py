@@ -1,4 +1,7 @@
-"""Every test starts from its own seed, and numbactc never finds zeros in memory that it did not write."""
+"""Every test starts from its own seed, and numbactc never finds zeros in memory that it did not write.
+
+Tests that use the fixture `device` run on each device that `--devices` names: see devices.py.
+"""
 
 import os
 import random
@@ -15,11 +18,50 @@ import numpy as np
 import pytest
 import torch
 
+import devices
 import numbactc
 from batches import Loss
-from numbactc import _memory
+from numbactc import _memory, loss
 
 GARBAGE = 0x5A5A5A5A
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--devices", default="cpu", help=f"of {', '.join(devices.DEVICES)}, separated by commas")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chosen = metafunc.config.getoption("--devices").split(",")
+    if "device" in metafunc.fixturenames and chosen != ["cpu"]:
+        cpu_only = metafunc.definition.get_closest_marker("cpu_only")
+        metafunc.parametrize("device", ["cpu"] if cpu_only else chosen, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without the CPU among the devices, what does not depend on a device is left out."""
+    if "cpu" in config.getoption("--devices").split(","):
+        return
+
+    def on_a_device(item: pytest.Item) -> bool:
+        depends = "device" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("cpu_only")
+        return depends or item.get_closest_marker("gpu") is not None
+
+    config.hook.pytest_deselected(items=[item for item in items if not on_a_device(item)])
+    items[:] = [item for item in items if on_a_device(item)]
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the losses of this test are computed."""
+    chosen: str = getattr(request, "param", "cpu")
+    if chosen == "cuda":
+        monkeypatch.setattr(loss, "_loss", devices.on_cuda(loss._loss))
+    elif chosen == "simulated":
+        simulated = pytest.importorskip("simulated")
+        simulated.install(monkeypatch)
+    else:
+        assert chosen == "cpu", f"--devices knows {', '.join(devices.DEVICES)}"
+    return chosen
 
 
 @pytest.fixture(params=["ctc_loss", "ctc_loss_with_logits"])
@@ -31,7 +73,10 @@ def entry(request: pytest.FixtureRequest) -> Loss:
 
 @pytest.fixture(autouse=True)
 def seed_every_test(request: pytest.FixtureRequest) -> None:
-    seed = zlib.crc32(request.node.nodeid.rpartition("/")[-1].encode())
+    name = request.node.nodeid.rpartition("/")[-1]
+    for device in devices.DEVICES:  # the same numbers on each
+        name = name.replace(f"[{device}]", "").replace(f"[{device}-", "[").replace(f"-{device}]", "]")
+    seed = zlib.crc32(name.encode())
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -66,7 +111,10 @@ def _poison_for_numbactc(empty: Callable[..., torch.Tensor]) -> Callable[..., to
         tensor = empty(*arguments, **keywords)
         if str(sys._getframe(1).f_globals.get("__name__", "")).startswith("numbactc"):
             with torch.no_grad():
-                tensor.fill_(torch.nan if tensor.is_floating_point() else GARBAGE % (1 << 8 * tensor.itemsize - 1))
+                if tensor.dtype == torch.uint8:  # bytes that kernels take for floats: NaN, and -1 for integers
+                    tensor.fill_(0xFF)
+                else:
+                    tensor.fill_(torch.nan if tensor.is_floating_point() else GARBAGE % (1 << 8 * tensor.itemsize - 1))
         return tensor
 
     return poisoned

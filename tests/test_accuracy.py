@@ -14,6 +14,8 @@ from batches import Batch, Loss, loss_and_gradient, random_batch, random_target
 from closeness import GRADIENT_BOUND, LOSS_RELATIVE, assert_accurate, errors, with_logits
 from oracles import expected, torch_float64
 
+pytestmark = pytest.mark.usefixtures("device")
+
 SIZES = [
     # T, N, C, L
     pytest.param(150, 8, 28, 40, id="characters"),

@@ -9,6 +9,8 @@ from batches import Batch, Loss, loss_and_gradient, random_batch, same_bits
 from closeness import with_logits
 from oracles import expected
 
+pytestmark = pytest.mark.usefixtures("device")
+
 
 @pytest.fixture
 def batch() -> Batch:

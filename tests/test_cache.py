@@ -88,13 +88,22 @@ def test_a_new_file_counts_as_a_change(package: Path, tmp_path: Path) -> None:
     assert call(package, NUMBA_CACHE_DIR=cache) == (20, 0, 1)
 
 
-def test_every_kernel_uses_this_cache() -> None:
+def test_only_its_own_devices_files_count(package: Path, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    call(package, NUMBA_CACHE_DIR=cache)
+    (package / "numbactc" / "kernels" / "cuda" / "another.py").write_text("")
+    assert call(package, NUMBA_CACHE_DIR=cache) == (20, 1, 0)
+
+
+def test_every_cpu_kernel_uses_this_cache() -> None:
     script = (
         "import importlib, pkgutil, numbactc.kernels as kernels\n"
         "from numba.core.dispatcher import Dispatcher\n"
         "from numbactc.kernels.jit import KernelCache\n"
         "seen = 0\n"
         "for info in pkgutil.walk_packages(kernels.__path__, kernels.__name__ + '.'):\n"
+        "    if info.name.startswith('numbactc.kernels.cuda'):\n"
+        "        continue\n"
         "    for name, value in vars(importlib.import_module(info.name)).items():\n"
         "        if isinstance(value, Dispatcher):\n"
         "            assert isinstance(value._cache, KernelCache), (info.name, name)\n"

@@ -11,6 +11,8 @@ import torch
 import numbactc
 from batches import Batch, Loss, loss_and_gradient, random_batch, same_bits
 
+pytestmark = pytest.mark.usefixtures("device")
+
 MODULES = [
     pytest.param(numbactc.CTCLoss, numbactc.ctc_loss, id="CTCLoss"),
     pytest.param(numbactc.CTCLossWithLogits, numbactc.ctc_loss_with_logits, id="CTCLossWithLogits"),
@@ -138,6 +140,7 @@ def test_views_that_are_negative_or_conjugate_on_read(entry: Loss, batch: Batch)
     torch.testing.assert_close(entry(negated, *arguments, reduction="none"), plain, rtol=1e-7, atol=1e-6)
 
 
+@pytest.mark.cpu_only
 def test_offsets_beyond_32_bits(entry: Loss) -> None:
     """The last frame lies 2**31 elements behind the first, in memory that is reserved but never touched between."""
     batch = random_batch(9, 1, 6, 5, dtype=torch.bfloat16)

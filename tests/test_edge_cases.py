@@ -11,6 +11,8 @@ from batches import Batch, Loss, loss_and_gradient, same_bits
 from closeness import assert_right_gradient, assert_right_losses, with_logits
 from oracles import expected
 
+pytestmark = pytest.mark.usefixtures("device")
+
 INF = math.inf
 
 

@@ -9,6 +9,8 @@ import torch
 import numbactc
 from batches import Loss
 
+pytestmark = pytest.mark.usefixtures("device")
+
 
 def naming(*parts: object) -> str:
     """A pattern for a message that has all parts, in any order; a number stands alone, not inside another one."""
@@ -23,6 +25,7 @@ def call(entry: Loss, **changes: Any) -> torch.Tensor:
         "targets": torch.tensor([[1, 2, 3, 4], [1, 1, 0, 0], [2, 0, 0, 0]]),
         "input_lengths": torch.tensor([6, 5, 4]),
         "target_lengths": torch.tensor([4, 2, 1]),
+        "check": True,  # which a CPU does not need
     }
     arguments.update(changes)
     return entry(arguments.pop("scores"), **arguments)
@@ -199,4 +202,4 @@ def test_the_order_of_utterances_does_not_hide_a_mistake(entry: Loss) -> None:
     targets = torch.ones(64, 3, dtype=torch.int64)
     targets[63, 2] = 9
     with pytest.raises(ValueError, match=naming("targets", 9, "utterance 63")):
-        entry(torch.zeros(8, 64, 5), targets, [8] * 64, [3] * 64)
+        entry(torch.zeros(8, 64, 5), targets, [8] * 64, [3] * 64, check=True)

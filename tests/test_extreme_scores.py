@@ -6,6 +6,8 @@ import torch
 from batches import Batch, Loss, random_batch, random_target
 from closeness import assert_accurate
 
+pytestmark = pytest.mark.usefixtures("device")
+
 
 def alignment(target: list[int], T: int, blank: int = 0) -> list[int]:
     """A path of T frames that spells the target: labels spread evenly, two frames each where there is room."""

@@ -11,6 +11,8 @@ from batches import Batch, Loss, loss_and_gradient, random_batch, same_bits
 from closeness import assert_right_gradient, with_logits
 from oracles import enumeration, expected
 
+pytestmark = pytest.mark.usefixtures("device")
+
 
 def check(function: Callable[[torch.Tensor], torch.Tensor], scores: torch.Tensor) -> None:
     """Finite differences in float64, a hundred times tighter than gradcheck's own tolerance; the same bits twice."""

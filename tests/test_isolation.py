@@ -7,6 +7,8 @@ import torch
 
 from batches import Batch, Loss, loss_and_gradient, random_batch, same_bits
 
+pytestmark = pytest.mark.usefixtures("device")
+
 VICTIM = 3
 
 

@@ -16,9 +16,11 @@ PACKAGE = REPOSITORY / "numbactc"
 LEVELS = [
     {"numbactc"},
     {"numbactc.loss"},
-    {"numbactc._autograd"},
-    {"numbactc._dispatch"},
-    {"numbactc._memory", "numbactc._threads", "numbactc._validation"},
+    {"numbactc._autograd", "numbactc._ops"},
+    {"numbactc._devices"},
+    {"numbactc._dispatch", "numbactc._dispatch_cuda"},
+    {"numbactc._memory", "numbactc._threads", "numbactc._validation_cuda"},
+    {"numbactc._validation"},
     {"numbactc.kernels"},
 ]
 """From users down. A file imports files of lower levels only; `numbactc.kernels` stands for everything below it."""
@@ -32,10 +34,11 @@ def module_of(path: Path, root: Path = REPOSITORY) -> str:
 FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports_of(path: Path) -> set[str]:
+def imports_of(path: Path, top_level_only: bool = False) -> set[str]:
     """Every module that a file imports, in functions too; `from a import b` counts as a.b where that is a module."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -66,7 +69,7 @@ def ours(modules: set[str]) -> set[str]:
 
 def test_the_walk_sees_imports() -> None:
     assert "numbactc.kernels.cpu.batch" in imports_of(FILES["numbactc._dispatch"]), "an import inside a function"
-    assert "numbactc._dispatch" in imports_of(FILES["numbactc._autograd"]), "a module imported from its package"
+    assert "numbactc._devices" in imports_of(FILES["numbactc._autograd"]), "a module imported from its package"
     assert "torch" in imports_of(FILES["numbactc.loss"])
 
 
@@ -79,15 +82,30 @@ def test_imports_go_downwards(module: str) -> None:
 
 @pytest.mark.parametrize("module", FILES)
 def test_only_dispatch_touches_kernels(module: str) -> None:
-    if not is_kernel(module) and module != "numbactc._dispatch":
+    if not is_kernel(module) and module not in ("numbactc._dispatch", "numbactc._dispatch_cuda"):
         assert not [name for name in imports_of(FILES[module]) if is_kernel(name)]
-        assert not imports_of(FILES[module]) & {"numba", "llvmlite"}
+        assert not imports_of(FILES[module]) & {"numba", "llvmlite", "cuda"}
 
 
 @pytest.mark.parametrize("module", [module for module in FILES if is_kernel(module)])
 def test_kernels_know_no_torch(module: str) -> None:
     tops = {name.split(".")[0] for name in imports_of(FILES[module])}
-    assert tops <= {"numba", "llvmlite", "numpy", "numbactc"} | set(sys.stdlib_module_names)
+    own = {"cuda"} if module.startswith("numbactc.kernels.cuda.") else set()
+    assert tops <= {"numba", "llvmlite", "numpy", "numbactc"} | own | set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("name", ["launch", "plan", "cache"])
+def test_a_warm_start_imports_no_compiler(name: str) -> None:
+    """What runs before each launch imports Numba neither itself nor through others; `compile` only where it must."""
+    reached, waiting = set(), {f"numbactc.kernels.cuda.{name}"}
+    while waiting:
+        module = waiting.pop()
+        reached.add(module)
+        top_level = {
+            imported for imported in imports_of(FILES[module], top_level_only=True) if imported not in reached
+        }
+        assert not {imported.split(".")[0] for imported in top_level} & {"numba", "llvmlite", "cuda"}, module
+        waiting |= top_level & set(FILES)
 
 
 def test_devices_do_not_import_each_other() -> None:
@@ -98,10 +116,27 @@ def test_devices_do_not_import_each_other() -> None:
                 assert not upward, f"{module} must not import {upward}"
 
 
+def test_devices_mirror_each_other() -> None:
+    """What happens to a row of scores and what to a lattice stands in files of the same names on both devices."""
+    for name in ("rows", "lattice"):
+        for device in ("cpu", "cuda"):
+            assert f"numbactc.kernels.{device}.{name}" in FILES
+
+
+def test_both_dispatches_have_the_same_functions() -> None:
+    """`_devices` calls either without knowing which: names, order and defaults of arguments are the same."""
+    signatures = []
+    for module in ("numbactc._dispatch", "numbactc._dispatch_cuda"):
+        functions = [node for node in ast.parse(FILES[module].read_text()).body if isinstance(node, ast.FunctionDef)]
+        signatures.append({node.name: ast.dump(node.args) for node in functions if not node.name.startswith("_")})
+    assert signatures[0] == signatures[1]
+    assert {"prepare", "forward", "backward"} <= set(signatures[0])
+
+
 def test_kernels_import_each_other_in_one_direction() -> None:
     graph = {module: ours(imports_of(path)) for module, path in FILES.items() if is_kernel(module)}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
-    for module in ("numbactc.kernels.jit", "numbactc.kernels.scaled"):
+    for module in ("numbactc.kernels.jit", "numbactc.kernels.scaled", "numbactc.kernels.sources"):
         assert not [name for name in graph[module] if ".cpu" in name or ".cuda" in name], f"{module} serves both"
 
 
@@ -126,5 +161,5 @@ def test_import_brings_no_compiler_and_no_gpu() -> None:
     new, cuda_is_initialised = json.loads(run_python(script))
     strangers = [name for name in new if name.split(".")[0] not in {"numbactc", "numpy"} | set(sys.stdlib_module_names)]
     assert "numbactc.loss" in new and not strangers, f"import numbactc also imports {strangers}"
-    assert not [name for name in new if is_kernel(name)]
+    assert not [name for name in new if is_kernel(name) or "cuda" in name]
     assert not cuda_is_initialised

@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,8 @@ import numbactc
 from batches import Batch, Loss, loss_and_gradient, same_bits
 from closeness import assert_right_gradient, assert_right_losses, with_logits
 from oracles import best_path, expected, normalised
+
+pytestmark = pytest.mark.usefixtures("device")
 
 LAW = settings(
     derandomize=True,

@@ -16,6 +16,8 @@ from batches import (
 from closeness import assert_right_gradient, assert_right_losses, with_logits
 from oracles import enumeration, expected, recursion
 
+pytestmark = pytest.mark.usefixtures("device")
+
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 

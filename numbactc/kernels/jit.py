@@ -1,10 +1,7 @@
 """How every CPU kernel is compiled: one decorator, one set of fast-math flags, a cache that no upgrade can fool."""
 
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from llvmlite.ir import Constant
@@ -12,19 +9,10 @@ from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
 
+from numbactc.kernels.sources import source_hash
+
 # Reordering and fused multiply-add are allowed, assuming NaN and infinity away is not: -inf marks a masked class.
 FAST_MATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
-
-
-@cache
-def source_hash() -> str:
-    """Hash of every source file below kernels/: what compiled code depends on, wherever it was written."""
-    folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 class KernelCache(FunctionCache):
@@ -37,7 +25,7 @@ class KernelCache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        version = source_hash()
+        version = source_hash("cpu")
         self._cache_file = IndexDataCacheFile(
             self._cache_path, f"{self._impl.filename_base}.{version[:16]}", source_stamp=version
         )

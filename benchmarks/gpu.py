@@ -1,0 +1,245 @@
+"""On an NVIDIA GPU: time, host time, memory and kernels of the loss next to PyTorch's two and optax, in one command.
+
+    python -m benchmarks.gpu                                      # everything, from the root of the repository
+    python -m benchmarks.gpu --shapes characters --dtypes float32 --rounds 7 --out /tmp/quick.json
+
+Each peer starts at the same logits on the GPU, float32 or bfloat16. A sample of `time_us` is many calls queued one
+behind the other, until the last is done, divided by their number; the peers take turns. `host_us` is one call on an
+idle GPU, until it returns. See `benchmarks/README.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import ROOT, describe
+from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls
+from benchmarks.gpu_report import write
+from benchmarks.peers import version_of
+from benchmarks.rows import OK, GpuRow, as_row, failed, not_installed
+from benchmarks.shapes import GPU_DTYPES, GPU_SHAPES, Shape, draw
+from benchmarks.timing import spread, take_turns
+
+PASSES = ("forward", "forward_backward")
+BYTES_PER_SCORE = {"float32": 12, "bfloat16": 6}
+"""What the loss must move, forward and backward: each score read twice, each gradient written once."""
+
+SAMPLE_MS = 10.0
+"""Calls are repeated within one sample until it takes about this long: the last one's wait is then lost in it."""
+
+HOST_SAMPLES = 20
+
+
+def calls_in_a_sample(calls: GpuCalls, what: str) -> int:
+    call = getattr(calls, what)
+    start = time.perf_counter()
+    call()
+    calls.wait()
+    elapsed_ms = (time.perf_counter() - start) * 1e3
+    return max(1, min(200, int(SAMPLE_MS / max(elapsed_ms, 1e-3))))
+
+
+def sample(calls: GpuCalls, what: str, count: int) -> None:
+    call = getattr(calls, what)
+    for _ in range(count):
+        call()
+    calls.wait()
+
+
+def host_us(calls: GpuCalls, what: str) -> list[float]:
+    """How long single calls keep the host, each on an idle GPU."""
+    call, samples = getattr(calls, what), []
+    for _ in range(HOST_SAMPLES):
+        calls.wait()
+        start = time.perf_counter_ns()
+        call()
+        samples.append((time.perf_counter_ns() - start) / 1e3)
+    calls.wait()
+    return samples
+
+
+def kernels_us(calls: GpuCalls, what: str, device: str) -> list[tuple[str, float]]:
+    """Every kernel and copy of one call, with its time on the GPU."""
+    if not device.startswith("cuda"):
+        return []
+    torch = importlib.import_module("torch")
+    activities = torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[activities.CPU, activities.CUDA]) as seen:
+        getattr(calls, what)()
+        calls.wait()
+        torch.cuda.synchronize()
+    on_gpu = [event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return [(event.name, round(event.time_range.elapsed_us(), 2)) for event in on_gpu]
+
+
+def measure_shape(
+    shape: Shape, dtype: str, peers: Sequence[str], device: str, rounds: int, budget_s: float
+) -> list[GpuRow]:
+    """The rows of one shape and dtype. `budget_s` is for one pass of all peers together."""
+    problem, rows = draw(shape), []
+    loaded: dict[str, GpuCalls] = {}
+    status: dict[str, str] = {}
+    for name in peers:
+        missing = GPU_PEERS[name].missing
+        status[name] = not_installed(missing) if missing else OK
+        if not missing:
+            try:
+                loaded[name] = GPU_PEERS[name].load(problem, dtype, device)
+            except Exception as error:  # a peer that fails is a row of the table, not the end of the run
+                status[name] = failed(error)
+    for what in PASSES:
+        rows += _measure_pass(shape, dtype, what, loaded, dict(status), device, rounds, budget_s)
+    return rows
+
+
+def _measure_pass(
+    shape: Shape,
+    dtype: str,
+    what: str,
+    loaded: dict[str, GpuCalls],
+    status: dict[str, str],
+    device: str,
+    rounds: int,
+    budget_s: float,
+) -> list[GpuRow]:
+    rows = {
+        name: GpuRow(
+            shape.name, shape.T, shape.N, shape.C, shape.L, dtype, name, GPU_PEERS[name].version,
+            what, told,
+        )
+        for name, told in status.items()
+    }  # fmt: skip
+    counts: dict[str, int] = {}
+    for name, calls in loaded.items():
+        try:
+            start = time.perf_counter()
+            sample(calls, what, 1)
+            first_ms = (time.perf_counter() - start) * 1e3
+            seen = kernels_us(calls, what, device)
+            must_run = GPU_PEERS[name].must_run
+            if must_run is not None and not must_run([kernel for kernel, _ in seen]):
+                raise RuntimeError(f"{GPU_PEERS[name].label} did not run: {', '.join(kernel for kernel, _ in seen)}")
+            counts[name] = calls_in_a_sample(calls, what)
+            rows[name] = replace(
+                rows[name],
+                first_call_ms=first_ms,
+                kernels_us=tuple(seen),
+                peak_bytes=calls.peak_bytes(what),
+                host_us=spread(host_us(calls, what)),
+            )
+        except Exception as error:  # as above
+            rows[name] = replace(rows[name], status=failed(error))
+    turns = {name: lambda name=name: sample(loaded[name], what, counts[name]) for name in counts}
+    for name, milliseconds in take_turns(turns, rounds, budget_s).items():
+        samples = [1e3 * each / counts[name] for each in milliseconds]
+        rows[name] = replace(
+            rows[name], repeats=len(samples), time_us=spread(samples),
+            samples_us=tuple(round(each, 2) for each in samples),
+        )  # fmt: skip
+    return list(rows.values())
+
+
+def compare(rows: list[GpuRow], copy_rate: float | None) -> list[GpuRow]:
+    """Our rows with the ratio to the fastest peer, and with the time that their bytes take at the rate of a copy."""
+    compared = []
+    for row in rows:
+        if row.peer == OURS and row.time_us is not None:
+            others = [
+                other.time_us.median
+                for other in rows
+                if (other.shape, other.dtype, other.what) == (row.shape, row.dtype, row.what)
+                and other.peer != OURS
+                and other.time_us is not None
+            ]
+            whole = row.what == "forward_backward"
+            moved = row.T * row.N * row.C * BYTES_PER_SCORE[row.dtype]
+            row = replace(
+                row,
+                ratio=min(others) / row.time_us.median if others else None,
+                floor=GPU_SHAPES[row.shape].floor if whole and row.shape in GPU_SHAPES else None,
+                bandwidth_us=1e6 * moved / copy_rate if whole and copy_rate else None,
+            )
+        compared.append(row)
+    return compared
+
+
+def copy_rate(device: str) -> float:
+    """Bytes a second, read and written together, of a large copy within the GPU: the median of some."""
+    torch = importlib.import_module("torch")
+    source = torch.empty(1 << 28, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(10):
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        target.copy_(source)
+        stop.record()
+        stop.synchronize()
+        seconds.append(start.elapsed_time(stop) / 1e3)
+    return float(2 * source.numel() * source.element_size() / statistics.median(seconds))
+
+
+def describe_gpu() -> dict[str, Any]:
+    torch = importlib.import_module("torch")
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory_gib": round(properties.total_memory / 2**30, 1),
+        "multiprocessors": properties.multi_processor_count,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "numba_cuda": version_of("numba-cuda"),
+    }
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default=",".join(GPU_SHAPES))
+    parser.add_argument("--dtypes", default=",".join(GPU_DTYPES))
+    parser.add_argument("--peers", default=",".join(GPU_PEERS))
+    parser.add_argument("--rounds", type=int, default=21, help="samples of each call")
+    parser.add_argument("--budget", type=float, default=4.0, help="seconds for one pass of one shape, all peers")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/gpu.json")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, write the JSON file and the tables, print the tables."""
+    options = parse(arguments)
+    torch = importlib.import_module("torch")
+    if not torch.cuda.is_available():
+        sys.exit("benchmarks.gpu needs an NVIDIA GPU that PyTorch can use, and there is none: nothing was measured")
+    given = sys.argv[1:] if arguments is None else arguments
+    start = time.perf_counter()
+    rate = copy_rate("cuda")
+    rows: list[GpuRow] = []
+    for name in options.shapes.split(","):
+        for dtype in options.dtypes.split(","):
+            print(f"{name}, {dtype}", file=sys.stderr, flush=True)
+            rows += measure_shape(
+                GPU_SHAPES[name], dtype, options.peers.split(","), "cuda", options.rounds, options.budget
+            )
+    document = {
+        "environment": describe(shlex.join(["python", "-m", "benchmarks.gpu", *given])) | {"gpu": describe_gpu()},
+        "copy_bytes_per_s": rate,
+        "speed": [as_row(row) for row in compare(rows, rate)],
+        "elapsed_s": round(time.perf_counter() - start, 1),
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    print(write(options.out))
+
+
+if __name__ == "__main__":
+    main()

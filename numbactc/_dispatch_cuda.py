@@ -1,0 +1,183 @@
+"""From torch tensors on a GPU to its kernels: memory on the current stream, addresses through DLPack, launches.
+
+Everything is queued and nothing waits, so lengths and labels on the GPU stay unknown here. All memory comes from
+`torch.empty`: one piece for what backward needs, one for what forward alone needs, one for the result. Imported with
+the first tensor on a GPU, and imports Numba only where a kernel must be compiled.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from numbactc import _validation_cuda
+from numbactc.kernels.cuda import launch
+from numbactc.kernels.cuda.plan import Buffer, Call, Launch, is_aligned, plan, saved_layout
+
+launch.require()  # before anything is imported that it would ask for
+
+from cuda.core.utils import StridedMemoryView  # noqa: E402
+
+DTYPE_NAMES = {getattr(torch, name): name for name in ("float32", "float64", "bfloat16", "float16")}
+
+PADDED, CONCATENATED = 0, 1
+"""Forms of targets, as the kernels number them. A single utterance's are padded."""
+
+plan_of = lru_cache(1024)(plan)
+
+
+class Problem:
+    """One call: what its plan follows from, its targets, and what its forward half left."""
+
+    def __init__(self, call: Call, blank: int, targets: _validation_cuda.DeviceTargets | None = None) -> None:
+        self.call = call
+        self.blank = blank
+        self.targets = targets
+        self.saved: Tensor | None = None
+
+    def label_counts(self) -> Tensor:
+        """(N,) labels of each utterance, at least 1: what a mean divides its loss by."""
+        assert self.targets is not None
+        return self.targets.target_lengths.clamp(min=1)
+
+
+def prepare(
+    scores: Tensor,
+    targets: Any,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: Any,
+    normalise: bool,
+    unbatched: bool,
+    check: bool,
+) -> Problem:
+    """A problem for scores (T, N, C), its arguments checked: what the host knows, or with `check` everything."""
+    checked = _validation_cuda.check_targets(
+        scores, targets, input_lengths, target_lengths, blank, unbatched, check
+    )
+    labels = checked.labels
+    return Problem(_call(scores, labels.shape[-1], labels.dim() == 1, normalise), checked.blank, checked)
+
+
+def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> Tensor:
+    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`, with `zeroed` no memory undefined."""
+    targets, blank, call = problem.targets, problem.blank, problem.call._replace(keep=keep)
+    assert targets is not None
+    scores = _readable(scores)
+    its_plan = plan_of(call)
+    losses = scores.new_empty(call.batch, dtype=torch.float64)
+    saved = scores.new_empty(its_plan.saved_bytes, dtype=torch.uint8)
+    if zeroed:
+        saved.zero_()
+    scratch = scores.new_empty(its_plan.scratch_bytes, dtype=torch.uint8)
+    kept, free = _addresses(saved, its_plan.saved), _addresses(scratch, its_plan.scratch)
+    T, N, C, S = call.frames, call.batch, call.classes, call.width
+    normalise, table = int(call.normalise), int(its_plan.table)
+    prepared = kept["facts"], kept["starts"], free["labels"]
+    lattice = (
+        T, C, blank, normalise, table, int(keep), *prepared, kept["row_stats"], free["emissions"], free["states"],
+        free["sums"], kept["posteriors"], free["exponents"], free["blanks"], kept["order"], kept["classes"],
+        kept["begins"], kept["class_counts"], kept["outcomes"], _address(losses),
+    )  # fmt: skip
+    arguments = {
+        "prepare": (
+            *_integers(targets.labels, 2), *_integers(targets.input_lengths, 1), *_integers(targets.target_lengths, 1),
+            T, N, C, S, blank, CONCATENATED if call.concatenated else PADDED, *prepared,
+        ),
+        "rows_forward": (
+            *_rows(scores, call), T, N, C, blank, normalise, table, *prepared, kept["row_stats"], free["emissions"],
+        ),
+        "lattice_outer": lattice,
+        "lattice_inner": lattice,
+    }  # fmt: skip
+    _queue(scores.device, its_plan.forward, arguments)
+    if keep:
+        problem.saved = saved
+    return losses
+
+
+def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
+    """d / d scores (T, N, C), given d / d losses (N,): new memory, every element written."""
+    assert problem.saved is not None
+    call = problem.call._replace(keep=True)
+    its_plan = plan_of(call)
+    scores, grad_losses = _readable(scores), _readable(grad_losses)
+    T, N, C = call.frames, call.batch, call.classes
+    # rows contiguous, utterances outermost if they are so in scores
+    if scores.stride(0) < scores.stride(1):
+        gradient = scores.new_empty(N, T, C).transpose(0, 1)
+    else:
+        gradient = scores.new_empty(T, N, C)
+    kept = _addresses(problem.saved, its_plan.saved)
+    arguments = (
+        *_rows(scores, call), T, N, C, problem.blank, int(call.normalise),
+        kept["facts"], kept["starts"], kept["row_stats"], kept["posteriors"], kept["order"], kept["classes"],
+        kept["begins"], kept["class_counts"], kept["outcomes"],
+        _address(grad_losses), grad_losses.stride(0), _address(gradient), gradient.stride(0), gradient.stride(1),
+    )  # fmt: skip
+    _queue(scores.device, its_plan.backward, {"rows_backward": arguments})
+    return gradient
+
+
+def tensors_of(problem: Problem) -> list[Tensor]:
+    assert problem.saved is not None
+    return [problem.saved]
+
+
+def problem_of(
+    tensors: list[Tensor], scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
+) -> Problem:
+    problem = Problem(_call(scores, width, concatenated, normalise), blank)
+    (problem.saved,) = tensors
+    return problem
+
+
+def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
+    _, saved_bytes = saved_layout(_call(scores, width, concatenated, normalise=True)._replace(keep=True))
+    return [scores.new_empty(saved_bytes, dtype=torch.uint8)]
+
+
+def _call(scores: Tensor, width: int, concatenated: bool, normalise: bool) -> Call:
+    T, N, C = scores.shape
+    return Call(T, N, C, width, concatenated, DTYPE_NAMES[scores.dtype], normalise, keep=False)
+
+
+def _queue(device: torch.device, launches: tuple[Launch, ...], arguments: dict[str, tuple[int, ...]]) -> None:
+    """Launches in their order, on the device's current stream."""
+    index = device.index
+    # what torch.cuda.current_stream(device).cuda_stream gives, without making an object of it
+    where = launch.Where(index, torch._C._cuda_getCurrentRawStream(index))
+    with torch.cuda.device(index):
+        for each in launches:
+            launch.start(each, where, *arguments[each.kernel.name])
+
+
+def _readable(tensor: Tensor) -> Tensor:
+    """DLPack would drop a pending negation, and refuses tensors that are part of a graph."""
+    return tensor.detach().resolve_neg()
+
+
+def _address(tensor: Tensor) -> int:
+    """Of the first element; of a tensor without elements, any."""
+    address: int = StridedMemoryView.from_dlpack(tensor, stream_ptr=-1).ptr
+    if address == 0 and tensor.numel():
+        raise RuntimeError(f"numbactc found no memory behind a tensor on {tensor.device}: it is a fake one")
+    return address
+
+
+def _addresses(workspace: Tensor, buffers: dict[str, Buffer]) -> dict[str, int]:
+    start = _address(workspace)
+    return {name: start + buffer.offset for name, buffer in buffers.items()}
+
+
+def _integers(tensor: Tensor, dimensions: int) -> tuple[int, ...]:
+    """The arguments for integers: address, whether they are int64, strides, that of rows 0 if there are none."""
+    strides = tensor.stride()
+    return _address(tensor), int(tensor.dtype == torch.int64), *(0,) * (dimensions - len(strides)), *strides
+
+
+def _rows(scores: Tensor, call: Call) -> tuple[int, ...]:
+    """The arguments for scores: address, strides, whether vectors may be loaded, whether frames are innermost."""
+    address, (t, n, c) = _address(scores), scores.stride()
+    return address, t, n, c, int(is_aligned(address, (t, n, c), call.dtype)), int(t < n)

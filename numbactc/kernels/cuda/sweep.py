@@ -1,0 +1,358 @@
+"""One direction of the recursion, through some chunks of 16 frames: what each lane and each frame does.
+
+Beta is alpha's recursion on the mirrored target: position p of alpha is pair p, position p of beta is label
+width - 1 - p and blank width - p. So the positions of one lane lie together in memory for both, on the same boundaries.
+
+A lane holds K neighbouring positions in registers; each warp but the first starts with the 16 positions before its own,
+the halo, which it recomputes, so that warps need to meet once in 16 frames only. Emissions come some frames ahead.
+"""
+
+from typing import Any, NamedTuple
+
+from numba import cuda, float64, int32, int64
+
+from numbactc.kernels.cuda.intrinsics import (
+    LOADS,
+    LOADS_BACKWARD,
+    STORES,
+    STORES_BACKWARD,
+    fma,
+    load_scaled,
+    mul,
+    nearest_integer,
+    normalise,
+    offset,
+    power_of_two,
+    reciprocal,
+    store_scaled,
+)
+from numbactc.kernels.cuda.plan import HALO, MOST_LATTICE_WARPS, WARP
+from numbactc.kernels.cuda.scaled import ZERO
+
+ALL_LANES = 0xFFFFFFFF
+
+
+def frames_ahead(pairs: int) -> int:
+    """Frames whose emissions are on their way: enough to hide a load from memory, few enough for the registers."""
+    return 8 if pairs < 4 else 4
+
+
+EXCHANGE = 2 * MOST_LATTICE_WARPS * HALO * 2
+"""States that warps share: two turns, each with the halo's labels and blanks."""
+
+
+class Task(NamedTuple):
+    """What one direction of one utterance works on. Pointers are to what belongs to the utterance."""
+
+    frames: Any
+    count: Any  # L
+    width: Any
+    labels: Any  # (L,)
+    emissions: Any  # (T, columns) scaled numbers
+    columns: Any
+    blank_column: Any
+    first_label_column: Any  # of label 0; -1 if there is a column for each class
+    no_label_column: Any
+    keep: Any  # whether the other direction will want to know
+    states: Any  # (copies, 2, width + 4, 2) scaled numbers, labels and blanks: of the middle, and for tiles two in turn
+    mantissas: Any  # (T, width): what this direction leaves for the other, or finds, and replaces by posteriors
+    exponents: Any
+    blanks: Any  # (chunks, width + 4) scaled numbers: the same for blanks, at one frame of each chunk
+    m: Any  # the target's probability
+    e: Any
+
+
+class Shared(NamedTuple):
+    """What the warps of a block exchange."""
+
+    mantissas: Any  # (EXCHANGE,)
+    exponents: Any
+    parts: Any  # (2, warps) integers
+
+
+class Lane(NamedTuple):
+    """Registers of one thread: local arrays."""
+
+    b: Any  # (K,) states of blanks and labels
+    eb: Any
+    l: Any
+    el: Any
+    slot: Any  # (K,) column of each label's emission
+    skip: Any  # (K,) 1 if a label may be entered from the one before
+    pm: Any  # (D, K) a ring of frames: emissions of labels, ...
+    pe: Any
+    qm: Any  # (D,) ... of the blank, ...
+    qe: Any
+    om: Any  # (D, K) ... and what the other direction left
+    oe: Any
+    obm: Any  # (K,) what it left for blanks
+    obe: Any
+
+
+def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -> Any:
+    """A device function for all threads of a block: sweep(task, shared, chunk, chunks) does so many from number chunk on.
+
+    Args:
+        real: float32 or float64.
+        pairs: K.
+        tiled: the block is too small for all positions. It takes them in segments, as many at a time as it has warps,
+            and states stay in memory between chunks.
+        inner: through the half that the other direction has done, where posteriors are found.
+        backward: beta.
+    """
+    K, D = pairs, frames_ahead(pairs)
+    fixed, fixed_bits = (int64, 60) if real == float64 else (int32, 29)
+    load, store = (LOADS_BACKWARD[K], STORES_BACKWARD[K]) if backward else (LOADS[K], STORES[K])
+    step = K * WARP - HALO
+    halo_lanes = HALO // K
+    zero, one, unit = real(0), real(1), real(2.0**fixed_bits)
+    nothing = int32(ZERO)
+
+    @cuda.jit(device=True, inline="always")
+    def fetch(task, lane, d, frame, stores, at):
+        """Start the loads of a frame to place d of the ring; at both ends, of some frame that there is."""
+        t = min(max(frame, int32(0)), int32(task.frames - 1))
+        row = offset(task.emissions, 2 * int64(t) * int64(task.columns))
+        lane.qm[d], lane.qe[d] = load_scaled(row, task.blank_column)
+        for k in range(K):
+            lane.pm[d * K + k], lane.pe[d * K + k] = load_scaled(row, lane.slot[k])
+        if inner and stores:
+            index = int64(t) * int64(task.width) + int64(at)
+            ms, es = load(task.mantissas, index), load(task.exponents, index)
+            for k in range(K):
+                lane.om[d * K + k], lane.oe[d * K + k] = ms[k], es[k]
+
+    @cuda.jit(device=True, inline="always")
+    def set_up(task, lane, p0, stores, at, chunk, fresh, states):
+        """A lane's labels, states and first emissions; states from memory unless fresh."""
+        for k in range(K):
+            p = int32(p0 + k)
+            j = int32(int32(task.width - 1) - p) if backward else p
+            lane.slot[k], lane.skip[k] = task.no_label_column, int32(0)
+            if j >= 0 and j < task.count:
+                label = task.labels[int64(j)]
+                lane.slot[k] = label if task.first_label_column < 0 else int32(task.first_label_column + j)
+                before = int32(j + 1) if backward else int32(j - 1)
+                if before >= 0 and before < task.count and task.labels[int64(before)] != label:
+                    lane.skip[k] = int32(1)
+            lane.b[k], lane.eb[k], lane.l[k], lane.el[k] = zero, nothing, zero, nothing
+            if fresh:
+                # all mass on the first blank, one frame before the first
+                if p == (int32(task.width - task.count) if backward else int32(0)):
+                    lane.b[k], lane.eb[k] = one, int32(0)
+            elif p <= task.width:
+                lane.l[k], lane.el[k] = load_scaled(states, int32(2 * p))
+                lane.b[k], lane.eb[k] = load_scaled(states, int32(2 * p + 1))
+        for d in range(D):
+            for k in range(K):
+                lane.om[d * K + k], lane.oe[d * K + k] = zero, nothing
+            frame = int32(int32(chunk * HALO) + ((HALO - 1 - d) if backward else d))
+            fetch(task, lane, d, frame, stores, at)
+
+    @cuda.jit(device=True, inline="always")
+    def weight(m1, e1, m2, e2, reference):
+        """The product of two states in units of 2**(reference - fixed_bits), as an integer: sums have no order."""
+        k = int32(int32(e1 + e2) - reference)
+        return nearest_integer(mul(mul(mul(m1, m2), unit), power_of_two(k, zero)))
+
+    @cuda.jit(device=True, inline="always")
+    def run_chunk(task, lane, p0, owned, stores, at, chunk, ticks, inverse):
+        """16 frames. Inner: the sum of what passes through this lane's positions in the last of them, as `weight`."""
+        # alpha leaves and brings what enters a frame, beta what has its emission: y and z
+        y, ey = cuda.local.array(K, real), cuda.local.array(K, int32)
+        z, ez = cuda.local.array(K, real), cuda.local.array(K, int32)
+        part = fixed(0)
+        base = int32(chunk * HALO)
+        if backward:
+            base = int32(base + int32(HALO - 1))
+        blanks = offset(task.blanks, 2 * int64(chunk) * int64(int32(task.width + 4)))
+        if inner:
+            # the other direction's first frame of the chunk is the last of this one
+            last = int32(base - int32(HALO - 1)) if backward else int32(base + int32(HALO - 1))
+            for k in range(K):
+                p = int32(p0 + k)
+                lane.obm[k], lane.obe[k] = zero, nothing
+                if owned and p <= task.width and last < task.frames:
+                    at_blank = int32(task.width - p) if backward else p
+                    lane.obm[k], lane.obe[k] = load_scaled(blanks, at_blank)
+        tick = int32(0)
+        while tick < ticks:
+            for d in range(D):
+                frame = int32(base - int32(tick + d)) if backward else int32(base + int32(tick + d))
+                left_m = cuda.shfl_up_sync(ALL_LANES, lane.l[K - 1], 1)
+                left_e = cuda.shfl_up_sync(ALL_LANES, lane.el[K - 1], 1)
+                if (int32(cuda.threadIdx.x) & int32(31)) == 0:
+                    left_m, left_e = zero, nothing
+                if frame < task.frames:
+                    for kk in range(K):
+                        k = K - 1 - kk
+                        b, eb, l, el = lane.b[k], lane.eb[k], lane.l[k], lane.el[k]
+                        if k > 0:
+                            before_m, before_e = lane.l[k - 1], lane.el[k - 1]
+                        else:
+                            before_m, before_e = left_m, left_e
+                        # what enters the blank: from itself and the label before. Exponents are aligned to the
+                        # largest of those that count, so that nothing is lost beside what does not
+                        e = max(eb, before_e)
+                        into = fma(
+                            before_m, power_of_two(int32(before_e - e), zero),
+                            mul(b, power_of_two(int32(eb - e), zero)),
+                        )  # fmt: skip
+                        # what enters the label: from itself and the blank; and, if it may skip, from the label before
+                        m1, e1 = into, e
+                        if lane.skip[k] == 0:
+                            m1, e1 = b, eb
+                        e2 = max(el, e1)
+                        enters = fma(
+                            l, power_of_two(int32(el - e2), zero), mul(m1, power_of_two(int32(e1 - e2), zero))
+                        )  # fmt: skip
+                        lane.l[k], lane.el[k] = mul(enters, lane.pm[d * K + k]), int32(e2 + lane.pe[d * K + k])
+                        lane.b[k], lane.eb[k] = mul(into, lane.qm[d]), int32(e + lane.qe[d])
+                        if backward:
+                            y[k], ey[k], z[k], ez[k] = lane.l[k], lane.el[k], lane.b[k], lane.eb[k]
+                        else:
+                            y[k], ey[k], z[k], ez[k] = enters, e2, into, e
+                    index = int64(frame) * int64(task.width) + int64(at)
+                    if inner:
+                        if d == D - 1 and tick == HALO - D:
+                            for k in range(K):
+                                of_label = weight(y[k], ey[k], lane.om[d * K + k], lane.oe[d * K + k], task.e)
+                                of_blank = weight(z[k], ez[k], lane.obm[k], lane.obe[k], task.e)
+                                part = fixed(part + fixed(of_label + of_blank))
+                        for k in range(K):
+                            e3 = int32(int32(ey[k] + lane.oe[d * K + k]) - task.e)
+                            y[k] = mul(mul(mul(y[k], lane.om[d * K + k]), inverse), power_of_two(e3, zero))
+                        if stores:
+                            store(task.mantissas, index, y)
+                    elif task.keep:
+                        if d == 0 and tick == 0:
+                            for k in range(K):
+                                p = int32(p0 + k)
+                                if owned and p <= task.width:
+                                    store_scaled(blanks, int32(task.width - p) if backward else p, z[k], ez[k])
+                        if stores:
+                            store(task.mantissas, index, y)
+                            store(task.exponents, index, ey)
+                fetch(task, lane, d, int32(frame - D) if backward else int32(frame + D), stores, at)
+            tick = int32(tick + D)
+        for k in range(K):
+            lane.b[k], lane.eb[k] = normalise(lane.b[k], lane.eb[k], nothing)
+            lane.l[k], lane.el[k] = normalise(lane.l[k], lane.el[k], nothing)
+        return part
+
+    @cuda.jit(device=True, inline="always")
+    def save(lane, states, p0, owned, width):
+        for k in range(K):
+            p = int32(p0 + k)
+            if owned and p <= width:
+                store_scaled(states, int32(2 * p), lane.l[k], lane.el[k])
+                store_scaled(states, int32(2 * p + 1), lane.b[k], lane.eb[k])
+
+    @cuda.jit(device=True, inline="always")
+    def publish(shared, side, part):
+        """Let the block have this warp's part of a sum."""
+        for k in range(5):
+            part = fixed(part + cuda.shfl_xor_sync(ALL_LANES, part, int32(16 >> k)))
+        if (int32(cuda.threadIdx.x) & int32(31)) == 0:
+            shared.parts[side + (int32(cuda.threadIdx.x) >> int32(5))] = part
+
+    @cuda.jit(device=True, inline="always")
+    def inverse_of_sum(shared, side, warps):
+        """What products are to be multiplied by from now on. Rounding lets them drift by some 1e-8 a frame."""
+        total = fixed(0)
+        for w in range(warps):
+            total = fixed(total + shared.parts[side + w])
+        return mul(unit, reciprocal(real(total)))
+
+    @cuda.jit(device=True, inline="always")
+    def registers():
+        return Lane(
+            cuda.local.array(K, real), cuda.local.array(K, int32), cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, int32), cuda.local.array(K, int32),
+            cuda.local.array(D * K, real), cuda.local.array(D * K, int32),
+            cuda.local.array(D, real), cuda.local.array(D, int32),
+            cuda.local.array(D * K, real), cuda.local.array(D * K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+        )  # fmt: skip
+
+    @cuda.jit(device=True, inline="always")
+    def sweep_resident(task, shared, chunk, chunks):
+        """Each warp has one segment, in registers from the first frame to the last."""
+        thread = int32(cuda.threadIdx.x)
+        lane_number, warp = int32(thread & int32(31)), int32(thread >> int32(5))
+        warps = int32(int32(cuda.blockDim.x) >> int32(5))
+        ticks = min(int32(cuda.blockDim.x), int32(HALO))  # always HALO; a compiler that knew would unroll them all
+        lane = registers()
+        p0 = int32(int32(warp * step) + int32(lane_number * K))
+        owned = warp == 0 or lane_number >= halo_lanes
+        stores = owned and p0 < task.width
+        at = int32(int32(task.width - K) - p0) if backward else p0
+        live = warp == 0 or int32(int32(warp * step) + HALO) <= task.width
+        inverse = reciprocal(real(task.m))
+        if live:
+            set_up(task, lane, p0, stores, at, chunk, not inner, task.states)
+        i = int32(0)
+        while i < chunks:
+            side = int32((i & 1) * MOST_LATTICE_WARPS)  # two places in turn: one barrier is enough
+            part = fixed(0)
+            if live:
+                part = run_chunk(task, lane, p0, owned, stores, at, chunk, ticks, inverse)
+            if inner:
+                publish(shared, side, part)
+            if live and lane_number >= WARP - halo_lanes:
+                to = int32(int32(int32(side + warp) * HALO + int32(lane_number - (WARP - halo_lanes)) * K) * 2)
+                for k in range(K):
+                    shared.mantissas[to + 2 * k], shared.exponents[to + 2 * k] = lane.l[k], lane.el[k]
+                    shared.mantissas[to + 2 * k + 1], shared.exponents[to + 2 * k + 1] = lane.b[k], lane.eb[k]
+            if warps > 1:
+                cuda.syncthreads()
+            else:
+                cuda.syncwarp()
+            if live and warp > 0 and lane_number < halo_lanes:
+                to = int32(int32(int32(side + warp - 1) * HALO + lane_number * K) * 2)
+                for k in range(K):
+                    lane.l[k], lane.el[k] = shared.mantissas[to + 2 * k], shared.exponents[to + 2 * k]
+                    lane.b[k], lane.eb[k] = shared.mantissas[to + 2 * k + 1], shared.exponents[to + 2 * k + 1]
+            if inner:
+                inverse = inverse_of_sum(shared, side, warps)
+            i = int32(i + 1)
+            chunk = int32(chunk - 1) if backward else int32(chunk + 1)
+        if not inner and live:
+            save(lane, task.states, p0, owned, task.width)
+
+    @cuda.jit(device=True, inline="always")
+    def sweep_tiled(task, shared, chunk, chunks):
+        """Segments come and go; their states are read from one copy and written to another."""
+        thread = int32(cuda.threadIdx.x)
+        lane_number, warp = int32(thread & int32(31)), int32(thread >> int32(5))
+        warps = int32(int32(cuda.blockDim.x) >> int32(5))
+        ticks = min(int32(cuda.blockDim.x), int32(HALO))
+        lane = registers()
+        copy = 2 * 4 * int64(int32(task.width + 4))
+        inverse = reciprocal(real(task.m))
+        i = int32(0)
+        while i < chunks:
+            side = int32((i & 1) * MOST_LATTICE_WARPS)
+            source = offset(task.states, copy * int64(int32(2 - (i & 1)))) if i > 0 else task.states
+            last = i + 1 == chunks and not inner
+            target = task.states if last else offset(task.states, copy * int64(int32(1 + (i & 1))))
+            part = fixed(0)
+            start = int32(warp * step)
+            while start == 0 or int32(start + HALO) <= task.width:
+                p0 = int32(start + int32(lane_number * K))
+                owned = start == 0 or lane_number >= halo_lanes
+                stores = owned and p0 < task.width
+                at = int32(int32(task.width - K) - p0) if backward else p0
+                set_up(task, lane, p0, stores, at, chunk, i == 0 and not inner, source)
+                part = fixed(part + run_chunk(task, lane, p0, owned, stores, at, chunk, ticks, inverse))
+                save(lane, target, p0, owned, task.width)
+                start = int32(start + int32(warps * step))
+            if inner:
+                publish(shared, side, part)
+            cuda.syncthreads()
+            if inner:
+                inverse = inverse_of_sum(shared, side, warps)
+            i = int32(i + 1)
+            chunk = int32(chunk - 1) if backward else int32(chunk + 1)
+
+    return sweep_tiled if tiled else sweep_resident

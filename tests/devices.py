@@ -1,0 +1,56 @@
+"""The same tests on another device: what goes into a loss moves there, what comes out moves back.
+
+    pytest --devices cpu,cuda           tests that use the fixture `device` run once on each
+    pytest --devices simulated          the CUDA kernels' own source on the CPU: see simulated.py
+
+A test need not know. It passes tensors on the CPU and gets its losses and gradients there; between the two everything,
+lengths and targets included, is on the device, with the strides that the test chose.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+DEVICES = ("cpu", "simulated", "cuda")
+
+
+class Move(Function):
+    """To a device and, for the gradient, back again; strides stay as they are, gaps and all."""
+
+    @staticmethod
+    def forward(tensor: Tensor, device: str) -> Tensor:
+        return move(tensor, device)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].cpu(), None
+
+
+def move(tensor: Tensor, device: str) -> Tensor:
+    if tensor.is_neg() or tensor.is_conj():
+        return tensor.to(device)
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    flat = tensor.as_strided((extent if tensor.numel() else 0,), (1,))
+    return flat.to(device).as_strided(tensor.shape, tensor.stride())
+
+
+def on_cuda(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`numbactc.loss._loss` with everything that is on the CPU moved to the GPU for it, and its result back."""
+
+    def moved(name: str, scores: Any, targets: Any, input_lengths: Any, target_lengths: Any, *options: Any) -> Tensor:
+        integers = [
+            move(each, "cuda") if isinstance(each, Tensor) and each.device.type == "cpu" else each
+            for each in (targets, input_lengths, target_lengths)
+        ]
+        if isinstance(scores, Tensor) and scores.device.type == "cpu" and scores.is_floating_point():
+            scores = Move.apply(scores, "cuda")  # type: ignore[no-untyped-call]
+        return loss(name, scores, *integers, *options).cpu()
+
+    return moved

@@ -1,0 +1,123 @@
+"""The GPU's benchmark as far as a CPU can run it: peers agree, rows are whole, tables are drawn from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_report
+from benchmarks.environment import describe
+from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls, GpuPeer, ran_cudnn, ran_native
+from benchmarks.peers import load_torch
+from benchmarks.rows import OK, GpuRow, Spread, as_row
+from benchmarks.shapes import GPU_SHAPES, Problem, Shape, draw
+
+SMALL = Shape("small", T=12, N=3, C=6, L=4)
+
+
+def broken_load(problem: Problem, dtype: str, device: str) -> GpuCalls:
+    raise MemoryError("out of memory")
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """A whole result, measured on the CPU at a tiny size; PyTorch's two cannot prove who ran there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(GPU_PEERS, "absent", GpuPeer("absent", "Absent", ("no_such_module",), broken_load))
+        patch.setitem(GPU_PEERS, "broken", GpuPeer("broken", "Broken", ("numpy",), broken_load))
+        native = dataclasses.replace(GPU_PEERS["torch-native"], must_run=None)
+        patch.setitem(GPU_PEERS, "torch-native", native)
+        rows = gpu.measure_shape(SMALL, "float32", list(GPU_PEERS), "cpu", rounds=5, budget_s=0.5)
+        rows += gpu.measure_shape(SMALL, "bfloat16", [OURS, "torch-native"], "cpu", rounds=5, budget_s=0.5)
+    machine = dict.fromkeys(("capability", "memory_gib", "cuda", "cudnn", "numba_cuda"), "0") | {"name": "none"}
+    return {
+        "environment": describe("python -m benchmarks.gpu") | {"gpu": machine},
+        "copy_bytes_per_s": 1e12,
+        "speed": [as_row(row) for row in gpu.compare(rows, 1e12)],
+        "elapsed_s": 1.0,
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", list(GPU_PEERS))
+def test_peers_compute_the_same(name: str, dtype: str) -> None:
+    if GPU_PEERS[name].missing:
+        pytest.skip(f"{name} is not installed")
+    problem = draw(SMALL)
+    rounded = torch.from_numpy(problem.logits).to(getattr(torch, dtype)).float().numpy()
+    losses, gradient = load_torch(dataclasses.replace(problem, logits=rounded), dtype="float64").evaluate()
+    mean, slope = float(np.mean(losses / SMALL.L)), gradient / SMALL.L / SMALL.N
+    calls = GPU_PEERS[name].load(problem, dtype, "cpu")
+    assert float(np.asarray(calls.forward())) == pytest.approx(mean, rel=2e-6)
+    loss, its_slope = calls.forward_backward()
+    calls.wait()
+    if name == "optax":
+        its_slope = np.asarray(its_slope, dtype=np.float32).transpose(1, 0, 2)
+    else:
+        loss, its_slope = loss.detach(), its_slope.float().numpy()
+    np.testing.assert_allclose(its_slope, slope, rtol=0, atol=1e-5 if dtype == "float32" else 2e-3)
+    assert float(np.asarray(loss)) == pytest.approx(mean, rel=2e-6)
+
+
+def test_rows_are_whole(document: dict[str, Any]) -> None:
+    rows = json.loads(json.dumps(document["speed"]))
+    assert len(rows) == 2 * (len(GPU_PEERS) + 2) + 2 * 2
+    for row in rows:
+        assert set(row) == {field.name for field in dataclasses.fields(GpuRow)}
+        assert (row["time_us"] is not None) == (row["host_us"] is not None) == (row["status"] == OK)
+        assert len(row["samples_us"]) == row["repeats"]
+    told = {row["peer"]: row["status"] for row in rows if row["dtype"] == "float32"}
+    assert told["absent"] == "not installed: no_such_module"
+    assert told["broken"] == "failed: MemoryError: out of memory"
+    assert told["torch-cudnn"].startswith("failed: RuntimeError: PyTorch, cuDNN did not run")
+    assert told[OURS] == OK
+
+
+def test_ours_is_compared_with_the_fastest_peer() -> None:
+    def row(peer: str, what: str, median: float, dtype: str = "float32") -> GpuRow:
+        time = Spread(median, median, median)
+        return GpuRow("pieces-5000", 400, 64, 5000, 40, dtype, peer, "0", what, OK, 5, time_us=time)
+
+    rows = [row(OURS, "forward_backward", 10), row("a", "forward_backward", 50), row("b", "forward_backward", 30)]
+    rows += [row("c", "forward_backward", 1, "bfloat16"), row("c", "forward", 1), row(OURS, "forward", 4)]
+    compared = gpu.compare(rows, 4.8e12)
+    assert (compared[0].ratio, compared[0].floor) == (3.0, GPU_SHAPES["pieces-5000"].floor)
+    assert compared[0].bandwidth_us == pytest.approx(1e6 * 400 * 64 * 5000 * 12 / 4.8e12)
+    assert compared[-1].ratio == 0.25
+    assert compared[-1].floor is None
+    assert all(other.ratio is None for other in compared[1:-1])
+
+
+def test_tables(document: dict[str, Any], tmp_path: Path) -> None:
+    ours = next(row for row in document["speed"] if row["peer"] == OURS and row["what"] == "forward_backward")
+    ours |= {"kernels_us": [["numbactc_lattice_outer_float32", 1.2], ["copy", 1.0]], "peak_bytes": 3 * 2**20}
+    file = tmp_path / "gpu.json"
+    file.write_text(json.dumps(document))
+    text = gpu_report.write(file)
+    assert (tmp_path / "gpu.md").read_text() == text
+    for told in ("12, 3, 6, 4", "bfloat16", "not installed", "failed", "1000 GB/s"):
+        assert told in text
+    lines = [line.split("|") for line in gpu_report.bounds_table(document["speed"]).splitlines()]
+    assert [cell.strip() for cell in lines[2]][3] == "2.2"
+    assert [cell.strip() for cell in lines[2]][5] == "100"  # 1.2 microseconds over 12 frames
+    assert "3 " in gpu_report.memory_table(document["speed"]).splitlines()[2]
+
+
+def test_who_ran() -> None:
+    native, cudnn = ["void at::native::ctc_loss_log_alpha_gpu_kernel<float>"], ["cudnn::ctc::ctcLossKernel"]
+    softmax = ["void softmax_warp_forward<float>"]
+    assert (ran_native(native + softmax), ran_cudnn(native + softmax)) == (True, False)
+    assert (ran_native(cudnn + softmax), ran_cudnn(cudnn + softmax)) == (False, True)
+    assert (ran_native(softmax), ran_cudnn(softmax)) == (False, False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so() -> None:
+    with pytest.raises(SystemExit, match="there is none"):
+        gpu.main([])
