@@ -27,12 +27,11 @@ class Saved(NamedTuple):
 
 
 class Problem:
-    """One call: its targets, whether scores are to be normalised, and what its forward half left."""
+    """One call: its targets, and whether scores are to be normalised."""
 
     def __init__(self, targets: Targets, normalise: bool) -> None:
         self.targets = targets
         self.normalise = normalise
-        self.saved: Saved | None = None
 
     def label_counts(self) -> Tensor:
         """(N,) labels of each utterance, at least 1: what a mean divides its loss by."""
@@ -54,8 +53,8 @@ def prepare(
     return Problem(checked, normalise)
 
 
-def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> Tensor:
-    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`, with `zeroed` no memory undefined."""
+def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> tuple[Tensor, list[Tensor]]:
+    """As `_devices.forward`."""
     from numbactc.kernels.cpu import batch
 
     frames, utterances, classes_in_row = scores.shape
@@ -81,26 +80,23 @@ def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) 
         )  # fmt: skip
 
     _threads.share(run, utterances, lambda: input_lengths * (classes_in_row + 8 * target_lengths))
-    if keep:
-        problem.saved = saved
-    return torch.from_numpy(saved.losses.copy())
+    losses = torch.from_numpy(saved.losses.copy())
+    return losses, [torch.from_numpy(array) for array in (input_lengths, *saved)] if keep else []
 
 
-def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
-    """d / d scores (T, N, C), given d / d losses (N,): new memory, every element written."""
+def backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], problem: Problem) -> Tensor:
+    """As `_devices.backward`."""
     from numbactc.kernels.cpu import batch
 
-    saved = problem.saved
-    assert saved is not None
+    lengths, *left = [tensor.numpy() for tensor in saved]
     frames, utterances, classes_in_row = scores.shape
     storage, strides = _flat_view(scores)
     gradient, flat, gradient_strides = _empty_like(scores)
     weights = np.array(_as_array(grad_losses), dtype=_arithmetic(scores))
-    lengths = problem.targets.input_lengths
 
     def run(some: np.ndarray) -> None:
         batch.backward(
-            storage, strides, lengths, problem.normalise, some, *saved,
+            storage, strides, lengths, problem.normalise, some, *left,
             weights, flat, gradient_strides, classes_in_row,
         )  # fmt: skip
 
@@ -108,24 +104,16 @@ def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
     return gradient
 
 
-def tensors_of(problem: Problem) -> list[Tensor]:
-    """What `problem_of` makes a problem of again, ready for `backward`."""
-    assert problem.saved is not None
-    return [torch.from_numpy(array) for array in (problem.targets.input_lengths, *problem.saved)]
-
-
-def problem_of(
-    tensors: list[Tensor], scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
+def problem_for_backward(
+    scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
 ) -> Problem:
-    input_lengths, *saved = [tensor.numpy() for tensor in tensors]
+    """As `_devices.problem_for_backward`."""
     none = np.empty(0, np.int64)
-    problem = Problem(Targets(none, none, input_lengths, none, blank), normalise)
-    problem.saved = Saved(*saved)
-    return problem
+    return Problem(Targets(none, none, none, none, blank), normalise)
 
 
-def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
-    """`tensors_of` without values, for torch.compile; the number of classes follows from the longest target."""
+def fake_saved(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
+    """As `_devices.fake_saved`; the number of classes follows from the longest target."""
     frames, utterances, _ = scores.shape
     real = torch.float64 if scores.dtype == torch.float64 else torch.float32
     columns = torch.library.get_ctx().new_dynamic_size()

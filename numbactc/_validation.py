@@ -70,7 +70,9 @@ def check_targets(
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(target_lengths)])
         check_total(targets, int(starts[-1]), unbatched)
         starts = starts[:-1]
-    labels = np.array(np.from_dlpack(targets.cpu()), dtype=np.int64).reshape(-1)
+    if targets.device.type != "cpu":
+        targets = targets.cpu()  # not for one that is there: under torch.func that gives a tensor without memory
+    labels = np.array(np.from_dlpack(targets), dtype=np.int64).reshape(-1)
     _check_labels(labels, starts, target_lengths, classes, blank)
     return Targets(labels, starts, input_lengths, target_lengths, blank)
 
