@@ -16,9 +16,14 @@ LINEAR, STEPWISE, LATTICE, BATCH, ROWS, LOAD, EXP = (
     f"numbactc/kernels/cpu/{name}.py" for name in ("linear", "stepwise", "lattice", "batch", "rows", "load", "exp")
 )
 JIT = "numbactc/kernels/jit.py"
-LOSS, DISPATCH, MEMORY, VALIDATION, AUTOGRAD = (
-    f"numbactc/{name}.py" for name in ("loss", "_dispatch", "_memory", "_validation", "_autograd")
-)
+LOSS, DISPATCH, MEMORY, VALIDATION, AUTOGRAD, OPS, DISPATCH_CUDA, VALIDATION_CUDA = (
+    f"numbactc/{name}.py"
+    for name in (
+        "loss", "_dispatch", "_memory", "_validation", "_autograd", "_ops", "_dispatch_cuda", "_validation_cuda",
+    )
+)  # fmt: skip
+LAUNCH, CACHE = (f"numbactc/kernels/cuda/{name}.py" for name in ("launch", "cache"))
+SIMULATED = "--devices simulated "
 
 BREAKS = [
     Break(
@@ -275,7 +280,7 @@ BREAKS = [
     ),
     Break(
         "a mean divides by the length of an empty target",
-        LOSS,
+        DISPATCH,
         ".clip(min=1)",
         "",
         "test_contract.py -k reductions",
@@ -328,5 +333,96 @@ BREAKS = [
         "raise RuntimeError(",
         "return None, None, None\n        raise RuntimeError(",
         "test_autograd.py -k second_derivative",
+    ),
+    Break(
+        "an operator returns memory that nobody wrote",
+        OPS,
+        "zeroed=keep",
+        "zeroed=False",
+        "test_compile.py -k opcheck_of_the_loss",
+    ),
+    Break(
+        "an operator's gradient has other strides than its fake says",
+        OPS,
+        "if scores.stride(0) < scores.stride(1):",
+        "if False:",
+        "test_compile.py -k opcheck_of_the_gradient",
+    ),
+    Break(
+        "lengths with gaps between them, on a GPU",
+        DISPATCH_CUDA,
+        "- len(strides)), *strides",
+        "- len(strides)), *[1 if stride else 0 for stride in strides]",
+        SIMULATED + "test_contract.py -k forms_of_lengths",
+    ),
+    Break(
+        "rows in another order than that of memory, on a GPU",
+        DISPATCH_CUDA,
+        "int(t < n)",
+        "int(n < t)",
+        SIMULATED + "test_contract.py -k batch_first_is",
+    ),
+    Break(
+        "the blank is 0 in backward, on a GPU",
+        DISPATCH_CUDA,
+        "T, N, C, problem.blank, int(call.normalise)",
+        "T, N, C, 0, int(call.normalise)",
+        SIMULATED + "test_contract.py -k blank_anywhere",
+    ),
+    Break(
+        "grad_output's stride ignored, on a GPU",
+        DISPATCH_CUDA,
+        "_address(grad_losses), grad_losses.stride(0)",
+        "_address(grad_losses), 1",
+        SIMULATED + "test_autograd.py -k only_some",
+    ),
+    Break(
+        "int32 lengths taken for int64, on a GPU",
+        DISPATCH_CUDA,
+        "int(tensor.dtype == torch.int64)",
+        "1",
+        SIMULATED + "test_contract.py -k forms_of_lengths",
+    ),
+    Break(
+        "check=True forgotten, on a GPU",
+        VALIDATION_CUDA,
+        "if check or not on_gpu:",
+        "if not on_gpu:",
+        SIMULATED + "test_errors.py -k label_out_of_range",
+    ),
+    Break(
+        "kernels loaded while a graph is captured",
+        LAUNCH,
+        "if error != driver.CUresult.CUDA_SUCCESS or status",
+        "if False and status",
+        "test_cuda_launch.py -k capture",
+    ),
+    Break(
+        "a kernel loaded anew for each launch",
+        LAUNCH,
+        "            _loaded[kernel, where.device] = loaded",
+        "            pass",
+        "test_cuda_launch.py -k loaded_once",
+    ),
+    Break(
+        "a damaged file is machine code all the same",
+        CACHE,
+        "if hashlib.sha256(cubin).digest() == digest:",
+        "if True:",
+        "test_cuda_launch.py -k damaged",
+    ),
+    Break(
+        "machine code of another compiler is found",
+        CACHE,
+        "source_hash(\"cuda\"), versions()",
+        "source_hash(\"cuda\")",
+        "test_cuda_launch.py -k upgrade",
+    ),
+    Break(
+        "a folder that cannot be written is an error",
+        CACHE,
+        "        except OSError:\n            continue",
+        "        except ValueError:\n            continue",
+        "test_cuda_launch.py -k nothing_can_be_written",
     ),
 ]

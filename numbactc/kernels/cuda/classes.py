@@ -7,6 +7,7 @@ import math
 
 from numba import cuda, float64, int32, int64
 
+from numbactc.kernels.cuda.device import device
 from numbactc.kernels.cuda.intrinsics import add, bits_of, float_of
 from numbactc.kernels.cuda.plan import WARP
 from numbactc.kernels.cuda.scaled import LOG2_E
@@ -16,7 +17,7 @@ MANTISSA = (1 << 52) - 1
 ONE = 1023 << 52
 
 
-@cuda.jit(device=True, inline="always")
+@device(float64)
 def sum_of_logs(stats, frames, normalise, lane):
     """log2 of what all frames together were divided by; NaN if a score is NaN or +inf. For the lanes of one warp.
 
@@ -45,7 +46,7 @@ def sum_of_logs(stats, frames, normalise, lane):
     return math.nan if bad != 0 else result
 
 
-@cuda.jit(device=True, inline="always")
+@device()
 def sort_by_class(labels, places, count, order, classes, begins, class_counts, n, counts):
     """Sort a target's labels by class, in each class by place; for all threads of a block.
 

@@ -11,6 +11,7 @@ from typing import Any
 from numba import cuda, float32, float64, int32, int64
 
 from numbactc.kernels.cuda.classes import sort_by_class, sum_of_logs
+from numbactc.kernels.cuda.device import device
 from numbactc.kernels.cuda.facts import (
     BAD,
     COLUMNS,
@@ -27,7 +28,7 @@ from numbactc.kernels.cuda.intrinsics import offset, store_scaled
 from numbactc.kernels.cuda.meeting import make_meet
 from numbactc.kernels.cuda.plan import HALO, MOST_LATTICE_WARPS, WARP
 from numbactc.kernels.cuda.scaled import ZERO
-from numbactc.kernels.cuda.sweep import EXCHANGE, Shared, Task, make_sweep
+from numbactc.kernels.cuda.sweep import EXCHANGE, PARTS, Shared, Task, make_sweep
 
 LN_2 = math.log(2.0)
 
@@ -41,7 +42,7 @@ def make_lattice(real_name: str, pairs: int, tiled: int, inner: bool) -> Any:
     zero, one = real(0), real(1)
     copies = 3 if tiled else 1
 
-    @cuda.jit(device=True, inline="always")
+    @device()
     def save_start(states, width):
         """Alpha's states where it has no frames of its own."""
         p = int32(cuda.threadIdx.x)
@@ -57,7 +58,7 @@ def make_lattice(real_name: str, pairs: int, tiled: int, inner: bool) -> Any:
         n, side, thread = int32(cuda.blockIdx.x), int32(cuda.blockIdx.y), int32(cuda.threadIdx.x)
         shared_m = cuda.shared.array(EXCHANGE, real)
         shared_e = cuda.shared.array(EXCHANGE, int32)
-        parts = cuda.shared.array(2 * MOST_LATTICE_WARPS, fixed)
+        parts = cuda.shared.array(PARTS, fixed)
         few = cuda.shared.array(MOST_LATTICE_WARPS, int32)
         long_parts = cuda.shared.array(MOST_LATTICE_WARPS, int64)
         status = facts[COLUMNS * n + STATUS]

@@ -4,6 +4,7 @@ from typing import Any
 
 from numba import cuda, float64, int32, int64
 
+from numbactc.kernels.cuda.device import device
 from numbactc.kernels.cuda.intrinsics import fma, load_scaled, mul, nearest_integer, normalise, power_of_two
 from numbactc.kernels.cuda.plan import WARP
 from numbactc.kernels.cuda.scaled import ZERO
@@ -21,7 +22,7 @@ def make_meet(real: Any) -> Any:
     """
     nothing = int32(NOTHING)
 
-    @cuda.jit(device=True, inline="always")
+    @device(real, int32, real, int32)
     def terms(p, labels, count, width, states):
         """The mass through label p and that through blank p between the two middle frames, each as (m, e)."""
         columns = int32(width + 4)
@@ -45,12 +46,12 @@ def make_meet(real: Any) -> Any:
             label_m, label_e = normalise(mul(y, om), int32(e + oe), nothing)
         return label_m, label_e, blank_m, blank_e
 
-    @cuda.jit(device=True, inline="always")
+    @device(int64)
     def fixed(m, e, unit):
         """m * 2**e in units of 2**unit."""
         return nearest_integer(float64(m) * power_of_two(int32(e - unit), float64(0)))
 
-    @cuda.jit(device=True, inline="always")
+    @device(float64, int32)
     def meet(labels, count, width, states, tops, sums):
         """The target's probability as (m, e), m in [1, 2), or m = 0. Every thread has it.
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from numba import cuda, float64, int32, int64
 
+from numbactc.kernels.cuda.device import device
 from numbactc.kernels.cuda.intrinsics import (
     LOADS,
     LOADS_BACKWARD,
@@ -32,13 +33,16 @@ from numbactc.kernels.cuda.scaled import ZERO
 ALL_LANES = 0xFFFFFFFF
 
 
-def frames_ahead(pairs: int) -> int:
+def frames_ahead(real: Any, pairs: int) -> int:
     """Frames whose emissions are on their way: enough to hide a load from memory, few enough for the registers."""
-    return 8 if pairs < 4 else 4
+    return (8 if pairs < 4 else 4) // (2 if real == float64 else 1)
 
 
 EXCHANGE = 2 * MOST_LATTICE_WARPS * HALO * 2
 """States that warps share: two turns, each with the halo's labels and blanks."""
+
+PARTS = 2 * MOST_LATTICE_WARPS
+"""Integers that they share: two turns."""
 
 
 class Task(NamedTuple):
@@ -67,7 +71,7 @@ class Shared(NamedTuple):
 
     mantissas: Any  # (EXCHANGE,)
     exponents: Any
-    parts: Any  # (2, warps) integers
+    parts: Any  # (PARTS,)
 
 
 class Lane(NamedTuple):
@@ -100,15 +104,17 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         inner: through the half that the other direction has done, where posteriors are found.
         backward: beta.
     """
-    K, D = pairs, frames_ahead(pairs)
+    K, D = pairs, frames_ahead(real, pairs)
+    DK = D * K
     fixed, fixed_bits = (int64, 60) if real == float64 else (int32, 29)
     load, store = (LOADS_BACKWARD[K], STORES_BACKWARD[K]) if backward else (LOADS[K], STORES[K])
     step = K * WARP - HALO
     halo_lanes = HALO // K
     zero, one, unit = real(0), real(1), real(2.0**fixed_bits)
     nothing = int32(ZERO)
+    one_frame = -1 if backward else 1
 
-    @cuda.jit(device=True, inline="always")
+    @device()
     def fetch(task, lane, d, frame, stores, at):
         """Start the loads of a frame to place d of the ring; at both ends, of some frame that there is."""
         t = min(max(frame, int32(0)), int32(task.frames - 1))
@@ -122,7 +128,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
             for k in range(K):
                 lane.om[d * K + k], lane.oe[d * K + k] = ms[k], es[k]
 
-    @cuda.jit(device=True, inline="always")
+    @device()
     def set_up(task, lane, p0, stores, at, chunk, fresh, states):
         """A lane's labels, states and first emissions; states from memory unless fresh."""
         for k in range(K):
@@ -143,104 +149,135 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
             elif p <= task.width:
                 lane.l[k], lane.el[k] = load_scaled(states, int32(2 * p))
                 lane.b[k], lane.eb[k] = load_scaled(states, int32(2 * p + 1))
-        for d in range(D):
-            for k in range(K):
-                lane.om[d * K + k], lane.oe[d * K + k] = zero, nothing
-            frame = int32(int32(chunk * HALO) + ((HALO - 1 - d) if backward else d))
-            fetch(task, lane, d, frame, stores, at)
+        for k in range(DK):
+            lane.om[k], lane.oe[k] = zero, nothing
+        # not a loop, which might stay one and keep the ring out of registers
+        first = int32(chunk * HALO)
+        if backward:
+            first = int32(first + int32(HALO - 1))
+        fetch(task, lane, 0, first, stores, at)
+        fetch(task, lane, 1, int32(first + one_frame), stores, at)
+        if D > 2:
+            fetch(task, lane, 2, int32(first + 2 * one_frame), stores, at)
+            fetch(task, lane, 3, int32(first + 3 * one_frame), stores, at)
+        if D > 4:
+            fetch(task, lane, 4, int32(first + 4 * one_frame), stores, at)
+            fetch(task, lane, 5, int32(first + 5 * one_frame), stores, at)
+            fetch(task, lane, 6, int32(first + 6 * one_frame), stores, at)
+            fetch(task, lane, 7, int32(first + 7 * one_frame), stores, at)
 
-    @cuda.jit(device=True, inline="always")
+    @device(fixed)
     def weight(m1, e1, m2, e2, reference):
         """The product of two states in units of 2**(reference - fixed_bits), as an integer: sums have no order."""
         k = int32(int32(e1 + e2) - reference)
         return nearest_integer(mul(mul(mul(m1, m2), unit), power_of_two(k, zero)))
 
-    @cuda.jit(device=True, inline="always")
-    def run_chunk(task, lane, p0, owned, stores, at, chunk, ticks, inverse):
-        """16 frames. Inner: the sum of what passes through this lane's positions in the last of them, as `weight`."""
+    @device(fixed)
+    def do_frame(task, lane, d, frame, at_start, at_end, p0, owned, stores, at, blanks, inverse):
+        """One frame, whose emissions are in place d of the ring; inner, at the end of a chunk: the sum of `weight`s."""
         # alpha leaves and brings what enters a frame, beta what has its emission: y and z
         y, ey = cuda.local.array(K, real), cuda.local.array(K, int32)
         z, ez = cuda.local.array(K, real), cuda.local.array(K, int32)
         part = fixed(0)
-        base = int32(chunk * HALO)
-        if backward:
-            base = int32(base + int32(HALO - 1))
+        left_m = cuda.shfl_up_sync(ALL_LANES, lane.l[K - 1], 1)
+        left_e = cuda.shfl_up_sync(ALL_LANES, lane.el[K - 1], 1)
+        if (int32(cuda.threadIdx.x) & int32(31)) == 0:
+            left_m, left_e = zero, nothing
+        if frame < task.frames:
+            for kk in range(K):
+                k = K - 1 - kk
+                b, eb, l, el = lane.b[k], lane.eb[k], lane.l[k], lane.el[k]
+                if k > 0:
+                    before_m, before_e = lane.l[k - 1], lane.el[k - 1]
+                else:
+                    before_m, before_e = left_m, left_e
+                # what enters the blank: from itself and the label before. Exponents are aligned to the largest of those
+                # that count, so that nothing is lost beside what does not
+                e = max(eb, before_e)
+                into = fma(
+                    before_m, power_of_two(int32(before_e - e), zero), mul(b, power_of_two(int32(eb - e), zero))
+                )
+                # what enters the label: from itself and the blank; and, if it may skip, from the label before
+                m1, e1 = into, e
+                if lane.skip[k] == 0:
+                    m1, e1 = b, eb
+                e2 = max(el, e1)
+                enters = fma(l, power_of_two(int32(el - e2), zero), mul(m1, power_of_two(int32(e1 - e2), zero)))
+                lane.l[k], lane.el[k] = mul(enters, lane.pm[d * K + k]), int32(e2 + lane.pe[d * K + k])
+                lane.b[k], lane.eb[k] = mul(into, lane.qm[d]), int32(e + lane.qe[d])
+                if backward:
+                    y[k], ey[k], z[k], ez[k] = lane.l[k], lane.el[k], lane.b[k], lane.eb[k]
+                else:
+                    y[k], ey[k], z[k], ez[k] = enters, e2, into, e
+            index = int64(frame) * int64(task.width) + int64(at)
+            if inner:
+                if at_end:
+                    for k in range(K):
+                        of_label = weight(y[k], ey[k], lane.om[d * K + k], lane.oe[d * K + k], task.e)
+                        of_blank = weight(z[k], ez[k], lane.obm[k], lane.obe[k], task.e)
+                        part = fixed(part + fixed(of_label + of_blank))
+                for k in range(K):
+                    e3 = int32(int32(ey[k] + lane.oe[d * K + k]) - task.e)
+                    y[k] = mul(mul(mul(y[k], lane.om[d * K + k]), inverse), power_of_two(e3, zero))
+                if stores:
+                    store(task.mantissas, index, y)
+            elif task.keep:
+                if at_start:
+                    for k in range(K):
+                        p = int32(p0 + k)
+                        if owned and p <= task.width:
+                            store_scaled(blanks, int32(task.width - p) if backward else p, z[k], ez[k])
+                if stores:
+                    store(task.mantissas, index, y)
+                    store(task.exponents, index, ey)
+        fetch(task, lane, d, int32(frame + D * one_frame), stores, at)
+        return part
+
+    @device(fixed)
+    def run_chunk(task, lane, p0, owned, stores, at, chunk, ticks, inverse):
+        """16 frames; what `do_frame` has to say of the last of them."""
+        part = fixed(0)
+        frame = int32(chunk * HALO)
         blanks = offset(task.blanks, 2 * int64(chunk) * int64(int32(task.width + 4)))
         if inner:
             # the other direction's first frame of the chunk is the last of this one
-            last = int32(base - int32(HALO - 1)) if backward else int32(base + int32(HALO - 1))
+            last = frame if backward else int32(frame + int32(HALO - 1))
             for k in range(K):
                 p = int32(p0 + k)
                 lane.obm[k], lane.obe[k] = zero, nothing
                 if owned and p <= task.width and last < task.frames:
-                    at_blank = int32(task.width - p) if backward else p
-                    lane.obm[k], lane.obe[k] = load_scaled(blanks, at_blank)
+                    lane.obm[k], lane.obe[k] = load_scaled(blanks, int32(task.width - p) if backward else p)
+        if backward:
+            frame = int32(frame + int32(HALO - 1))
         tick = int32(0)
         while tick < ticks:
-            for d in range(D):
-                frame = int32(base - int32(tick + d)) if backward else int32(base + int32(tick + d))
-                left_m = cuda.shfl_up_sync(ALL_LANES, lane.l[K - 1], 1)
-                left_e = cuda.shfl_up_sync(ALL_LANES, lane.el[K - 1], 1)
-                if (int32(cuda.threadIdx.x) & int32(31)) == 0:
-                    left_m, left_e = zero, nothing
-                if frame < task.frames:
-                    for kk in range(K):
-                        k = K - 1 - kk
-                        b, eb, l, el = lane.b[k], lane.eb[k], lane.l[k], lane.el[k]
-                        if k > 0:
-                            before_m, before_e = lane.l[k - 1], lane.el[k - 1]
-                        else:
-                            before_m, before_e = left_m, left_e
-                        # what enters the blank: from itself and the label before. Exponents are aligned to the
-                        # largest of those that count, so that nothing is lost beside what does not
-                        e = max(eb, before_e)
-                        into = fma(
-                            before_m, power_of_two(int32(before_e - e), zero),
-                            mul(b, power_of_two(int32(eb - e), zero)),
-                        )  # fmt: skip
-                        # what enters the label: from itself and the blank; and, if it may skip, from the label before
-                        m1, e1 = into, e
-                        if lane.skip[k] == 0:
-                            m1, e1 = b, eb
-                        e2 = max(el, e1)
-                        enters = fma(
-                            l, power_of_two(int32(el - e2), zero), mul(m1, power_of_two(int32(e1 - e2), zero))
-                        )  # fmt: skip
-                        lane.l[k], lane.el[k] = mul(enters, lane.pm[d * K + k]), int32(e2 + lane.pe[d * K + k])
-                        lane.b[k], lane.eb[k] = mul(into, lane.qm[d]), int32(e + lane.qe[d])
-                        if backward:
-                            y[k], ey[k], z[k], ez[k] = lane.l[k], lane.el[k], lane.b[k], lane.eb[k]
-                        else:
-                            y[k], ey[k], z[k], ez[k] = enters, e2, into, e
-                    index = int64(frame) * int64(task.width) + int64(at)
-                    if inner:
-                        if d == D - 1 and tick == HALO - D:
-                            for k in range(K):
-                                of_label = weight(y[k], ey[k], lane.om[d * K + k], lane.oe[d * K + k], task.e)
-                                of_blank = weight(z[k], ez[k], lane.obm[k], lane.obe[k], task.e)
-                                part = fixed(part + fixed(of_label + of_blank))
-                        for k in range(K):
-                            e3 = int32(int32(ey[k] + lane.oe[d * K + k]) - task.e)
-                            y[k] = mul(mul(mul(y[k], lane.om[d * K + k]), inverse), power_of_two(e3, zero))
-                        if stores:
-                            store(task.mantissas, index, y)
-                    elif task.keep:
-                        if d == 0 and tick == 0:
-                            for k in range(K):
-                                p = int32(p0 + k)
-                                if owned and p <= task.width:
-                                    store_scaled(blanks, int32(task.width - p) if backward else p, z[k], ez[k])
-                        if stores:
-                            store(task.mantissas, index, y)
-                            store(task.exponents, index, ey)
-                fetch(task, lane, d, int32(frame - D) if backward else int32(frame + D), stores, at)
+            start, end = tick == 0, tick == HALO - D
+            # not a loop, which might stay one and keep the ring out of registers
+            do_frame(task, lane, 0, frame, start, False, p0, owned, stores, at, blanks, inverse)
+            frame = int32(frame + one_frame)
+            if D > 2:
+                do_frame(task, lane, 1, frame, False, False, p0, owned, stores, at, blanks, inverse)
+                frame = int32(frame + one_frame)
+                do_frame(task, lane, 2, frame, False, False, p0, owned, stores, at, blanks, inverse)
+                frame = int32(frame + one_frame)
+            if D > 4:
+                do_frame(task, lane, 3, frame, False, False, p0, owned, stores, at, blanks, inverse)
+                frame = int32(frame + one_frame)
+                do_frame(task, lane, 4, frame, False, False, p0, owned, stores, at, blanks, inverse)
+                frame = int32(frame + one_frame)
+                do_frame(task, lane, 5, frame, False, False, p0, owned, stores, at, blanks, inverse)
+                frame = int32(frame + one_frame)
+                do_frame(task, lane, 6, frame, False, False, p0, owned, stores, at, blanks, inverse)
+                frame = int32(frame + one_frame)
+            part = do_frame(task, lane, D - 1, frame, False, end, p0, owned, stores, at, blanks, inverse)
+            frame = int32(frame + one_frame)
             tick = int32(tick + D)
         for k in range(K):
             lane.b[k], lane.eb[k] = normalise(lane.b[k], lane.eb[k], nothing)
             lane.l[k], lane.el[k] = normalise(lane.l[k], lane.el[k], nothing)
         return part
 
-    @cuda.jit(device=True, inline="always")
+    @device()
     def save(lane, states, p0, owned, width):
         for k in range(K):
             p = int32(p0 + k)
@@ -248,7 +285,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
                 store_scaled(states, int32(2 * p), lane.l[k], lane.el[k])
                 store_scaled(states, int32(2 * p + 1), lane.b[k], lane.eb[k])
 
-    @cuda.jit(device=True, inline="always")
+    @device()
     def publish(shared, side, part):
         """Let the block have this warp's part of a sum."""
         for k in range(5):
@@ -256,7 +293,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         if (int32(cuda.threadIdx.x) & int32(31)) == 0:
             shared.parts[side + (int32(cuda.threadIdx.x) >> int32(5))] = part
 
-    @cuda.jit(device=True, inline="always")
+    @device(real)
     def inverse_of_sum(shared, side, warps):
         """What products are to be multiplied by from now on. Rounding lets them drift by some 1e-8 a frame."""
         total = fixed(0)
@@ -264,25 +301,21 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
             total = fixed(total + shared.parts[side + w])
         return mul(unit, reciprocal(real(total)))
 
-    @cuda.jit(device=True, inline="always")
-    def registers():
-        return Lane(
-            cuda.local.array(K, real), cuda.local.array(K, int32), cuda.local.array(K, real), cuda.local.array(K, int32),
-            cuda.local.array(K, int32), cuda.local.array(K, int32),
-            cuda.local.array(D * K, real), cuda.local.array(D * K, int32),
-            cuda.local.array(D, real), cuda.local.array(D, int32),
-            cuda.local.array(D * K, real), cuda.local.array(D * K, int32),
-            cuda.local.array(K, real), cuda.local.array(K, int32),
-        )  # fmt: skip
-
-    @cuda.jit(device=True, inline="always")
+    @device()
     def sweep_resident(task, shared, chunk, chunks):
         """Each warp has one segment, in registers from the first frame to the last."""
         thread = int32(cuda.threadIdx.x)
         lane_number, warp = int32(thread & int32(31)), int32(thread >> int32(5))
         warps = int32(int32(cuda.blockDim.x) >> int32(5))
         ticks = min(int32(cuda.blockDim.x), int32(HALO))  # always HALO; a compiler that knew would unroll them all
-        lane = registers()
+        lane = Lane(
+            cuda.local.array(K, real), cuda.local.array(K, int32), cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, int32), cuda.local.array(K, int32),
+            cuda.local.array(DK, real), cuda.local.array(DK, int32),
+            cuda.local.array(D, real), cuda.local.array(D, int32),
+            cuda.local.array(DK, real), cuda.local.array(DK, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+        )  # fmt: skip
         p0 = int32(int32(warp * step) + int32(lane_number * K))
         owned = warp == 0 or lane_number >= halo_lanes
         stores = owned and p0 < task.width
@@ -320,14 +353,21 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         if not inner and live:
             save(lane, task.states, p0, owned, task.width)
 
-    @cuda.jit(device=True, inline="always")
+    @device()
     def sweep_tiled(task, shared, chunk, chunks):
         """Segments come and go; their states are read from one copy and written to another."""
         thread = int32(cuda.threadIdx.x)
         lane_number, warp = int32(thread & int32(31)), int32(thread >> int32(5))
         warps = int32(int32(cuda.blockDim.x) >> int32(5))
         ticks = min(int32(cuda.blockDim.x), int32(HALO))
-        lane = registers()
+        lane = Lane(
+            cuda.local.array(K, real), cuda.local.array(K, int32), cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, int32), cuda.local.array(K, int32),
+            cuda.local.array(DK, real), cuda.local.array(DK, int32),
+            cuda.local.array(D, real), cuda.local.array(D, int32),
+            cuda.local.array(DK, real), cuda.local.array(DK, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+        )  # fmt: skip
         copy = 2 * 4 * int64(int32(task.width + 4))
         inverse = reciprocal(real(task.m))
         i = int32(0)
