@@ -12,10 +12,10 @@ from numbactc import _devices
 def ctc(scores: Tensor, problem: _devices.Problem) -> Tensor:
     """Losses (N,) in float64 of scores (T, N, C); what a gradient needs is done only where one can be asked for."""
     if not (torch.is_grad_enabled() and scores.requires_grad):
-        return _devices.forward(scores, problem, keep=False)
+        return _devices.forward(scores, problem, keep=False)[0]
     # the form that torch.func wants costs a tenth of a millisecond more a call, for it inspects its own signature
-    function = TransformableCTC if torch._C._are_functorch_transforms_active() else CTC
-    losses: Tensor = function.apply(scores, problem)
+    transformed = torch._C._are_functorch_transforms_active()
+    losses: Tensor = TransformableCTC.apply(scores, problem)[0] if transformed else CTC.apply(scores, problem)
     return losses
 
 
@@ -24,30 +24,36 @@ class CTC(Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, problem: _devices.Problem) -> Tensor:
-        ctx.save_for_backward(scores)
+        losses, saved = _devices.forward(scores, problem, keep=True)
+        # with the scores, for a loss that is kept after its backward must not keep them all
+        ctx.save_for_backward(scores, *saved)
         ctx.problem = problem
-        return _devices.forward(scores, problem, keep=True)
+        return losses
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        (scores,) = ctx.saved_tensors
+        scores, *saved = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return _devices.backward(scores, grad_outputs[0], ctx.problem), None
-        return CTCGradient.apply(scores, grad_outputs[0], ctx.problem), None
+            return _devices.backward(scores, grad_outputs[0], saved, ctx.problem), None
+        return CTCGradient.apply(scores, grad_outputs[0], ctx.problem, *saved), None
 
 
-class TransformableCTC(CTC):
-    """The same for torch.func.grad and its kin."""
-
-    @staticmethod
-    def forward(scores: Tensor, problem: _devices.Problem) -> Tensor:  # type: ignore[override]
-        return _devices.forward(scores, problem, keep=True)
+class TransformableCTC(Function):
+    """The same for torch.func.grad and its kin, which must see what is saved as results: scores -> losses, *saved."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, _devices.Problem], output: Tensor) -> None:
+    def forward(scores: Tensor, problem: _devices.Problem) -> tuple[Tensor, ...]:
+        losses, saved = _devices.forward(scores, problem, keep=True)
+        return losses, *saved
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, _devices.Problem], output: tuple[Tensor, ...]) -> None:
         scores, problem = inputs
-        ctx.save_for_backward(scores)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(scores, *output[1:])
         ctx.problem = problem
+
+    backward = CTC.backward
 
 
 class CTCGradient(Function):
@@ -58,11 +64,11 @@ class CTCGradient(Function):
     """
 
     @staticmethod
-    def forward(scores: Tensor, grad_losses: Tensor, problem: _devices.Problem) -> Tensor:
-        return _devices.backward(scores, grad_losses, problem)
+    def forward(scores: Tensor, grad_losses: Tensor, problem: _devices.Problem, *saved: Tensor) -> Tensor:
+        return _devices.backward(scores, grad_losses, list(saved), problem)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, _devices.Problem], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         pass
 
     @staticmethod

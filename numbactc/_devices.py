@@ -1,6 +1,7 @@
 """Which dispatch serves a tensor: `_dispatch` on the CPU, `_dispatch_cuda` on a GPU; their functions are the same.
 
-A problem is one call: its targets and options, and what its forward half left for the backward half.
+A problem is one call: its targets and options. What its forward half leaves for the backward half are tensors, for
+autograd to hold and to free.
 """
 
 from types import ModuleType
@@ -41,33 +42,34 @@ def prepare(
     return problem
 
 
-def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> Tensor:
-    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`, with `zeroed` no memory undefined."""
-    losses: Tensor = of(scores).forward(scores, problem, keep, zeroed)
-    return losses
+def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> tuple[Tensor, list[Tensor]]:
+    """Losses (N,) in nats, float64, and what `backward` needs: nothing without `keep`.
+
+    With `zeroed` no memory of the latter is undefined.
+    """
+    result: tuple[Tensor, list[Tensor]] = of(scores).forward(scores, problem, keep, zeroed)
+    return result
 
 
-def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
+def backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], problem: Problem) -> Tensor:
     """d / d scores (T, N, C), given d / d losses (N,): new memory, every element written."""
-    gradient: Tensor = of(scores).backward(scores, grad_losses, problem)
+    gradient: Tensor = of(scores).backward(scores, grad_losses, saved, problem)
     return gradient
 
 
-def tensors_of(problem: Problem, scores: Tensor) -> list[Tensor]:
-    """What `problem_of` makes a problem of again, ready for `backward`."""
-    tensors: list[Tensor] = of(scores).tensors_of(problem)
-    return tensors
-
-
-def problem_of(
-    tensors: list[Tensor], scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
+def problem_for_backward(
+    scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
 ) -> Problem:
-    """Args: tensors: of `tensors_of`. width, concatenated: S, or how many labels, and whether in one row."""
-    problem: Problem = of(scores).problem_of(tensors, scores, width, concatenated, blank, normalise)
+    """As much of a problem as `backward` asks for.
+
+    Args:
+        width, concatenated: S, or how many labels, and whether in one row.
+    """
+    problem: Problem = of(scores).problem_for_backward(scores, width, concatenated, blank, normalise)
     return problem
 
 
-def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
-    """`tensors_of` without values, for torch.compile."""
-    tensors: list[Tensor] = of(scores).fake_tensors(scores, width, concatenated)
+def fake_saved(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
+    """What `forward` saves without values, for torch.compile."""
+    tensors: list[Tensor] = of(scores).fake_saved(scores, width, concatenated)
     return tensors

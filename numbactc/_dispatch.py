@@ -17,7 +17,7 @@ STORED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
 
 
 class Saved(NamedTuple):
-    """What the forward half leaves for the backward half; the largest has T * N * (distinct labels + 1) numbers."""
+    """What the forward half leaves for the backward half; the largest has a number for each frame and target class."""
 
     losses: np.ndarray
     row_stats: np.ndarray
@@ -27,12 +27,11 @@ class Saved(NamedTuple):
 
 
 class Problem:
-    """One call: its targets, whether scores are to be normalised, and what its forward half left."""
+    """One call: its targets, and whether scores are to be normalised."""
 
     def __init__(self, targets: Targets, normalise: bool) -> None:
         self.targets = targets
         self.normalise = normalise
-        self.saved: Saved | None = None
 
     def label_counts(self) -> Tensor:
         """(N,) labels of each utterance, at least 1: what a mean divides its loss by."""
@@ -54,91 +53,77 @@ def prepare(
     return Problem(checked, normalise)
 
 
-def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> Tensor:
-    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`, with `zeroed` no memory undefined."""
+def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> tuple[Tensor, list[Tensor]]:
+    """As `_devices.forward`."""
     from numbactc.kernels.cpu import batch
 
     frames, utterances, classes_in_row = scores.shape
     labels, starts, input_lengths, target_lengths, blank = problem.targets
     storage, strides = _flat_view(scores)
     real = _arithmetic(scores)
-    distinct = min(int(target_lengths.max(initial=0)), classes_in_row - 1) + 1
-    columns = int(batch.padded(distinct))
+    columns = int(batch.padded(min(max(target_lengths.tolist(), default=0), classes_in_row - 1) + 1))
     saved = Saved(
         losses=np.empty(utterances),
         row_stats=_memory.empty("row_stats", (utterances, 2, frames), real),
         class_counts=np.empty(utterances, np.int64),
         classes=np.empty((utterances, columns), np.int64),
-        posteriors=_memory.empty("posteriors", (utterances, frames, distinct) if keep else (utterances, 0, 0), real),
+        posteriors=_memory.empty("posteriors", (utterances, frames, columns), real),
     )
     if zeroed:
         for array in saved:
             array.fill(0)
-    emission = _memory.empty("emission", (frames, utterances, columns), np.float64)
 
     def run(some: np.ndarray) -> None:
         batch.forward(
             storage, strides, classes_in_row, labels, starts, input_lengths, target_lengths, blank,
-            problem.normalise, keep, some, emission, *saved,
+            problem.normalise, keep, some, *saved,
         )  # fmt: skip
 
-    _threads.share(run, input_lengths * (classes_in_row + 8 * target_lengths))
-    if keep:
-        problem.saved = saved
-    return torch.from_numpy(saved.losses.copy())
+    _threads.share(run, utterances, lambda: input_lengths * (classes_in_row + 8 * target_lengths))
+    losses = torch.from_numpy(saved.losses.copy())
+    return losses, [torch.from_numpy(array) for array in (input_lengths, *saved)] if keep else []
 
 
-def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
-    """d / d scores (T, N, C), given d / d losses (N,): new memory, every element written."""
+def backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], problem: Problem) -> Tensor:
+    """As `_devices.backward`."""
     from numbactc.kernels.cpu import batch
 
-    saved = problem.saved
-    assert saved is not None
+    lengths, *left = [tensor.numpy() for tensor in saved]
     frames, utterances, classes_in_row = scores.shape
     storage, strides = _flat_view(scores)
     gradient, flat, gradient_strides = _empty_like(scores)
     weights = np.array(_as_array(grad_losses), dtype=_arithmetic(scores))
-    lengths = problem.targets.input_lengths
 
     def run(some: np.ndarray) -> None:
         batch.backward(
-            storage, strides, lengths, problem.normalise, some, *saved,
+            storage, strides, lengths, problem.normalise, some, *left,
             weights, flat, gradient_strides, classes_in_row,
         )  # fmt: skip
 
-    _threads.share(run, np.full(utterances, frames * classes_in_row))
+    _threads.share(run, utterances, lambda: np.full(utterances, frames * classes_in_row))
     return gradient
 
 
-def tensors_of(problem: Problem) -> list[Tensor]:
-    """What `problem_of` makes a problem of again, ready for `backward`."""
-    assert problem.saved is not None
-    return [torch.from_numpy(array) for array in (problem.targets.input_lengths, *problem.saved)]
-
-
-def problem_of(
-    tensors: list[Tensor], scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
+def problem_for_backward(
+    scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
 ) -> Problem:
-    input_lengths, *saved = [tensor.numpy() for tensor in tensors]
+    """As `_devices.problem_for_backward`."""
     none = np.empty(0, np.int64)
-    problem = Problem(Targets(none, none, input_lengths, none, blank), normalise)
-    problem.saved = Saved(*saved)
-    return problem
+    return Problem(Targets(none, none, none, none, blank), normalise)
 
 
-def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
-    """`tensors_of` without values, for torch.compile; two sizes follow from the longest target."""
+def fake_saved(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
+    """As `_devices.fake_saved`; the number of classes follows from the longest target."""
     frames, utterances, _ = scores.shape
     real = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    sizes = torch.library.get_ctx()
-    columns, distinct = sizes.new_dynamic_size(), sizes.new_dynamic_size()
+    columns = torch.library.get_ctx().new_dynamic_size()
     return [
         scores.new_empty(utterances, dtype=torch.int64),
         scores.new_empty(utterances, dtype=torch.float64),
         scores.new_empty(utterances, 2, frames, dtype=real),
         scores.new_empty(utterances, dtype=torch.int64),
         scores.new_empty(utterances, columns, dtype=torch.int64),
-        scores.new_empty(utterances, frames, distinct, dtype=real),
+        scores.new_empty(utterances, frames, columns, dtype=real),
     ]
 
 
@@ -153,18 +138,26 @@ def _as_array(tensor: Tensor) -> np.ndarray:
 
 def _flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The memory from the first score on as one flat array, and strides in elements: kernels take any layout."""
-    scores = scores.detach().resolve_neg()
-    extent = 1 + sum((size - 1) * stride for size, stride in zip(scores.shape, scores.stride(), strict=True))
-    flat = scores.as_strided((extent if scores.numel() else 0,), (1,))
+    scores = scores.detach()
+    if scores.is_neg():
+        scores = scores.resolve_neg()
+    flat = scores.view(-1) if scores.is_contiguous() else scores.as_strided((_extent(scores),), (1,))
     stored = STORED_AS.get(scores.dtype)
     return np.from_dlpack(flat if stored is None else flat.view(stored)), np.array(scores.stride(), np.int64)
+
+
+def _extent(scores: Tensor) -> int:
+    """Elements from the first score to the last."""
+    if scores.numel() == 0:
+        return 0
+    return 1 + sum((size - 1) * stride for size, stride in zip(scores.shape, scores.stride(), strict=True))
 
 
 def _empty_like(scores: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Memory for a gradient (T, N, C), rows contiguous, utterances outermost if they are so in scores."""
     frames, utterances, classes = scores.shape
     stored = STORED_AS.get(scores.dtype, scores.dtype)
-    flat = _memory.empty("gradient", scores.numel(), str(stored).removeprefix("torch."))
+    flat = _memory.empty("gradient", (scores.numel(),), str(stored).removeprefix("torch."))
     tensor = torch.from_numpy(flat).view(scores.dtype)
     if scores.stride(0) < scores.stride(1):
         gradient = tensor.view(utterances, frames, classes).transpose(0, 1)

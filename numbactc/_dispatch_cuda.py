@@ -28,13 +28,12 @@ plan_of = lru_cache(1024)(plan)
 
 
 class Problem:
-    """One call: what its plan follows from, its targets, and what its forward half left."""
+    """One call: what its plan follows from, and its targets."""
 
     def __init__(self, call: Call, blank: int, targets: _validation_cuda.DeviceTargets | None = None) -> None:
         self.call = call
         self.blank = blank
         self.targets = targets
-        self.saved: Tensor | None = None
 
     def label_counts(self) -> Tensor:
         """(N,) labels of each utterance, at least 1: what a mean divides its loss by."""
@@ -60,8 +59,8 @@ def prepare(
     return Problem(_call(scores, labels.shape[-1], labels.dim() == 1, normalise), checked.blank, checked)
 
 
-def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> Tensor:
-    """Losses (N,) in nats, float64; with `keep`, problem is ready for `backward`, with `zeroed` no memory undefined."""
+def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> tuple[Tensor, list[Tensor]]:
+    """As `_devices.forward`."""
     targets, blank, call = problem.targets, problem.blank, problem.call._replace(keep=keep)
     assert targets is not None
     scores = _readable(scores)
@@ -92,14 +91,11 @@ def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) 
         "lattice_inner": lattice,
     }  # fmt: skip
     _queue(scores.device, its_plan.forward, arguments)
-    if keep:
-        problem.saved = saved
-    return losses
+    return losses, [saved] if keep else []
 
 
-def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
-    """d / d scores (T, N, C), given d / d losses (N,): new memory, every element written."""
-    assert problem.saved is not None
+def backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], problem: Problem) -> Tensor:
+    """As `_devices.backward`."""
     call = problem.call._replace(keep=True)
     its_plan = plan_of(call)
     scores, grad_losses = _readable(scores), _readable(grad_losses)
@@ -109,7 +105,7 @@ def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
         gradient = scores.new_empty(N, T, C).transpose(0, 1)
     else:
         gradient = scores.new_empty(T, N, C)
-    kept = _addresses(problem.saved, its_plan.saved)
+    kept = _addresses(saved[0], its_plan.saved)
     arguments = (
         *_rows(scores, call), T, N, C, problem.blank, int(call.normalise),
         kept["facts"], kept["starts"], kept["row_stats"], kept["posteriors"], kept["order"], kept["classes"],
@@ -120,20 +116,15 @@ def backward(scores: Tensor, grad_losses: Tensor, problem: Problem) -> Tensor:
     return gradient
 
 
-def tensors_of(problem: Problem) -> list[Tensor]:
-    assert problem.saved is not None
-    return [problem.saved]
-
-
-def problem_of(
-    tensors: list[Tensor], scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
+def problem_for_backward(
+    scores: Tensor, width: int, concatenated: bool, blank: int, normalise: bool
 ) -> Problem:
-    problem = Problem(_call(scores, width, concatenated, normalise), blank)
-    (problem.saved,) = tensors
-    return problem
+    """As `_devices.problem_for_backward`."""
+    return Problem(_call(scores, width, concatenated, normalise), blank)
 
 
-def fake_tensors(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
+def fake_saved(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
+    """As `_devices.fake_saved`."""
     _, saved_bytes = saved_layout(_call(scores, width, concatenated, normalise=True)._replace(keep=True))
     return [scores.new_empty(saved_bytes, dtype=torch.uint8)]
 

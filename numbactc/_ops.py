@@ -56,12 +56,11 @@ def _forward(
         scores, targets, input_lengths, target_lengths, blank, normalise, unbatched, check
     )
     # what an operator returns must be the same each time, and may not be memory that nobody wrote
-    losses = _devices.forward(scores, problem, keep, zeroed=keep)
-    return losses, _devices.tensors_of(problem, scores) if keep else []
+    return _devices.forward(scores, problem, keep, zeroed=keep)
 
 
 def _backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], *options: Any) -> Tensor:
-    return _devices.backward(scores, grad_losses, _devices.problem_of(saved, scores, *options))
+    return _devices.backward(scores, grad_losses, saved, _devices.problem_for_backward(scores, *options))
 
 
 def _form(targets: Tensor, unbatched: bool) -> tuple[int, bool]:
@@ -81,7 +80,7 @@ def _fake_forward(
     keep: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     losses = scores.new_empty(scores.shape[1], dtype=torch.float64)
-    return losses, _devices.fake_tensors(scores, *_form(targets, unbatched)) if keep else []
+    return losses, _devices.fake_saved(scores, *_form(targets, unbatched)) if keep else []
 
 
 def _fake_backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], *options: Any) -> Tensor:

@@ -19,18 +19,21 @@ _lock = Lock()
 _pool: ThreadPoolExecutor | None = None
 
 
-def share(run: Callable[[np.ndarray], None], costs: np.ndarray) -> None:
+def share(run: Callable[[np.ndarray], None], utterances: int, costs: Callable[[], np.ndarray]) -> None:
     """Call run with disjoint sets of utterances that make up the batch, in threads, and wait for all of them.
 
     Args:
         run: takes int64 indices.
-        costs: (N,) roughly how long each utterance takes.
+        utterances: N.
+        costs: (N,) roughly how long each utterance takes, asked for only if there are threads to share among.
     """
-    threads = min(torch.get_num_threads(), costs.size, 1 + int(costs.sum()) // SMALLEST_SHARE)
+    threads = min(torch.get_num_threads(), utterances)
+    if threads > 1:
+        threads = min(threads, 1 + int(costs().sum()) // SMALLEST_SHARE)
     if threads <= 1:
-        run(np.arange(costs.size))
+        run(np.arange(utterances))
         return
-    shares = split(costs, threads)
+    shares = split(costs(), threads)
     futures = [_submit(run, some) for some in shares[1:]]
     try:
         run(shares[0])

@@ -70,7 +70,9 @@ def check_targets(
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(target_lengths)])
         check_total(targets, int(starts[-1]), unbatched)
         starts = starts[:-1]
-    labels = _as_array(targets).reshape(-1)
+    if targets.device.type != "cpu":
+        targets = targets.cpu()  # not for one that is there: under torch.func that gives a tensor without memory
+    labels = np.array(np.from_dlpack(targets), dtype=np.int64).reshape(-1)
     _check_labels(labels, starts, target_lengths, classes, blank)
     return Targets(labels, starts, input_lengths, target_lengths, blank)
 
@@ -114,7 +116,7 @@ def check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.nd
     """Lengths in any form as int64."""
     if isinstance(lengths, Tensor):
         check_lengths_dtype(name, lengths)
-        array = _as_array(lengths)
+        array = np.array(lengths.tolist(), dtype=np.int64)
         if unbatched and array.ndim == 0:
             array = array.reshape(1)
     elif isinstance(lengths, (list, tuple)):
@@ -138,21 +140,13 @@ def check_lengths_shape(name: str, shape: tuple[int, ...], batch: int) -> None:
         raise ValueError(f"{name} must have shape ({batch},), got {tuple(shape)}")
 
 
-def _as_array(integers: Tensor) -> np.ndarray:
-    """A copy of its own, for the caller may refill his tensor before backward."""
-    # .cpu() of a tensor on the CPU would be wrapped under the transforms of torch.func, and no array could be had of it
-    on_cpu = integers if integers.device.type == "cpu" else integers.cpu()
-    return np.array(np.from_dlpack(on_cpu), dtype=np.int64)
-
-
 def check_range(name: str, lengths: np.ndarray, largest: int | None, meaning: str) -> None:
-    bad = lengths < 0
-    if largest is not None:
-        bad |= lengths > largest
-    if bad.any():
-        n = int(bad.argmax())
-        limit = "at least 0" if largest is None else f"from 0 to {largest} ({meaning})"
-        raise ValueError(f"{name} must be {limit}, got {lengths[n]} for utterance {n}")
+    values = lengths.tolist()
+    if not values or (min(values) >= 0 and (largest is None or max(values) <= largest)):
+        return
+    n = next(n for n, value in enumerate(values) if value < 0 or (largest is not None and value > largest))
+    limit = "at least 0" if largest is None else f"from 0 to {largest} ({meaning})"
+    raise ValueError(f"{name} must be {limit}, got {values[n]} for utterance {n}")
 
 
 def _check_labels(

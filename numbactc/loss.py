@@ -83,9 +83,9 @@ def ctc_loss(
         Scores whose exponentials sum to more than 1 may give a negative loss; it is not clamped.
 
     Notes:
-        On a CPU the recursion is in float64, whatever the dtype, so length costs no digits. Until the graph is freed, T * N * K
-        posteriors are kept, K = 1 + min(longest target, C - 1), in float32, or float64 for float64. While it runs, the
-        forward half takes T * N rows of float64 besides, of K + 1 rounded up to a multiple of 8. Under `no_grad`
+        On a CPU the recursion is in float64, whatever the dtype, so length costs no digits. Until backward has run,
+        T * N * K posteriors are kept, in float32, or float64 for float64; K is the next multiple of 16 above
+        1 + min(longest target, C - 1). The forward half takes as much while it runs, under `no_grad` too, where then
         nothing is kept. The last gradient's memory serves for the next one once nobody refers to it.
 
         The same input gives the same bits on every run, with any number of threads and in any batch. Utterances are

@@ -12,9 +12,10 @@ class Break(NamedTuple):
     """Arguments of pytest: where a test must fail."""
 
 
-LINEAR, STEPWISE, LATTICE, BATCH, ROWS, LOAD = (
-    f"numbactc/kernels/cpu/{name}.py" for name in ("linear", "stepwise", "lattice", "batch", "rows", "load")
+LINEAR, STEPWISE, LATTICE, BATCH, ROWS, LOAD, EXP = (
+    f"numbactc/kernels/cpu/{name}.py" for name in ("linear", "stepwise", "lattice", "batch", "rows", "load", "exp")
 )
+JIT = "numbactc/kernels/jit.py"
 LOSS, DISPATCH, MEMORY, VALIDATION, AUTOGRAD, OPS, DISPATCH_CUDA, VALIDATION_CUDA = (
     f"numbactc/{name}.py"
     for name in (
@@ -28,8 +29,8 @@ BREAKS = [
     Break(
         "no skip over a blank",
         LINEAR,
-        "l[j] = (label + blank + label_left * skip_right[j]) * p_label[j]",
-        "l[j] = (label + blank) * p_label[j]",
+        "(l0 + b0 + left0 * to_label0)",
+        "(l0 + b0)",
         "test_values.py",
     ),
     Break(
@@ -42,77 +43,77 @@ BREAKS = [
     Break(
         "skip between equal labels, only where a model is sure",
         STEPWISE,
-        "if direction.skip[j] != 0.0:",
-        "if j > direction.first:",
+        "if target.skip[j if side < 0 else j + 1] != 0.0:",
+        "if j > first:",
         "test_extreme_scores.py",
     ),
     Break(
         "a blank does not hear from the label before it",
         LINEAR,
-        "b[j] = (blank + label_left * right[j]) * p_blank\n            l[j] = (label",
-        "b[j] = blank * p_blank\n            l[j] = (label",
+        "gather(table, (k, 0), slots0), (b0 + left0 * to_blank0) * p_blank",
+        "gather(table, (k, 0), slots0), b0 * p_blank",
         "test_values.py",
     ),
     Break(
         "paths must end in a blank",
         LATTICE,
-        "        m, e = add(m, e, n, f)\n    return",
-        "    return",
+        "return normalise(*add(m, e, n, f))",
+        "return m, e",
         "test_values.py",
     ),
     Break(
         "the last frame cannot reach the last pair",
         LATTICE,
-        "high = offset + min(labels, stop - 1) + 1",
-        "high = offset + min(labels, stop - 1)",
-        "test_values.py",
+        "high = min(labels, end + 1)",
+        "high = min(labels, end) - 2",
+        "test_values.py test_accuracy.py",
     ),
     Break(
         "the band of useful states starts one pair late",
         LATTICE,
-        "labels - frames + start - 1)",
-        "labels - frames + start + 1)",
-        "test_accuracy.py -k hardly_more_frames",
+        "labels - frames + begin - 2)",
+        "labels - frames + begin + 3)",
+        "test_accuracy.py test_gradients.py",
     ),
     Break(
         "posteriors of a frame not normalised",
         LATTICE,
-        "posterior[c] = sums[c] * scale",
-        "posterior[c] = sums[c]",
+        "posterior = load(sums, (c, k)) * factor",
+        "posterior = load(sums, (c, k))",
         "test_gradients.py",
     ),
     Break(
         "the blank's posterior left out",
         LATTICE,
-        "posterior[0] = max(blank, 0.0)",
-        "posterior[0] = 0.0",
+        "store(sums, (0, k), at_least(blank, splat(0.0)))",
+        "store(sums, (0, k), splat(0.0))",
         "test_gradients.py",
     ),
     Break(
         "a masked blank keeps what round-off leaves",
         LATTICE,
-        "== impossible(emissions.lowest[start + k])",
-        "== 2.0",
+        "if scores[t, 0] == -np.inf:",
+        "if False:",
         "test_edge_cases.py -k masked",
     ),
     Break(
         "a label that occurs twice counts once",
-        LATTICE,
-        "sums[slots[j]] += joint[j]",
-        "sums[slots[j]] = joint[j]",
+        LINEAR,
+        "store(sums, place, load(sums, place) + columns[i])",
+        "store(sums, place, columns[i])",
         "test_gradients.py -k many_times",
     ),
     Break(
         "exponents held however far the states range",
         LINEAR,
-        "> GAP:",
-        "> (1 << 62):",
+        "if largest_of(gap) > GAP:",
+        "if largest_of(gap) > 1 << 62:",
         "test_extreme_scores.py",
     ),
     Break(
         "exponents held however small the emissions",
         LATTICE,
-        "if -emissions.lowest[start:stop].sum() > linear.EMISSION_BITS:",
+        "if -emissions.lowest[begin:end].sum() > linear.EMISSION_BITS:",
         "if False:",
         "test_extreme_scores.py",
     ),
@@ -132,16 +133,58 @@ BREAKS = [
     ),
     Break(
         "a masked class keeps the smallest softmax there is",
-        ROWS,
-        "- log2_sum) - smallest) * scale",
-        "- log2_sum)) * scale",
+        EXP,
+        "where_not_less(x, splat(lowest), exp(x) * factor, splat(zero))",
+        "exp(x) * factor",
         "test_edge_cases.py -k masked",
     ),
     Break(
-        "+inf taken for a number",
+        "the backward direction takes mass from the wrong side",
+        LINEAR,
+        "to_blank0, to_label0 = factors(e, target.skip, j, RIGHT)",
+        "to_blank0, to_label0 = factors(e, target.skip, j, LEFT)",
+        "test_gradients.py",
+    ),
+    Break(
+        "mass from one vector to the next is lost",
+        LINEAR,
+        "            store(history, (k, 0), l1)\n            l0, b0",
+        "            l0, b0",
+        "test_accuracy.py test_values.py",
+    ),
+    Break(
+        "exponents held without a look at the neighbours",
+        LINEAR,
+        "final = shift >= frames",
+        "final = True",
+        "test_extreme_scores.py test_accuracy.py",
+    ),
+    Break(
+        "log-probabilities that are NaN taken for numbers",
         ROWS,
-        "bad += 0 if row[c] < np.inf else 1",
-        "bad += 0 if row[c] == row[c] else 1",
+        "bad = bad + where_not_less(load_first",
+        "bad = zero + where_not_less(load_first",
+        "test_isolation.py test_edge_cases.py test_contract.py",
+    ),
+    Break(
+        "the end of a row left out of its sum",
+        ROWS,
+        "        total = total + exp(load_first(row, whole, rest, -np.inf) - less)\n",
+        "        pass\n",
+        "test_values.py",
+    ),
+    Break(
+        "a cache under one name for all versions",
+        JIT,
+        "version = source_hash(\"cpu\")",
+        'version = "one for all" * 2',
+        "test_cache.py",
+    ),
+    Break(
+        "a NaN among masked scores passed over",
+        BATCH,
+        "if largest == -np.inf and not rows.row_is_bad(row):",
+        "if largest == -np.inf:",
         "test_isolation.py",
     ),
     Break(
@@ -161,8 +204,8 @@ BREAKS = [
     Break(
         "what normalised the scores not given back",
         BATCH,
-        "(log2_probability + removed[n])",
-        "log2_probability",
+        "workspace) + removed[n])",
+        "workspace))",
         "test_values.py",
     ),
     Break(
@@ -252,8 +295,8 @@ BREAKS = [
     Break(
         "a pending negation of the scores ignored",
         DISPATCH,
-        "scores = scores.detach().resolve_neg()",
-        "scores = scores.detach()",
+        "    if scores.is_neg():",
+        "    if False:",
         "test_contract.py -k negative",
     ),
     Break(
@@ -266,16 +309,9 @@ BREAKS = [
     Break(
         "memory recycled while a caller still holds it",
         MEMORY,
-        "weakref.finalize(flat, _spares.__setitem__, purpose, buffer).atexit = False",
-        "_spares[purpose] = buffer",
+        " or _references(buffer) > _FREE:",
+        ":",
         "test_memory.py",
-    ),
-    Break(
-        "lengths are the caller's memory",
-        VALIDATION,
-        "return np.array(np.from_dlpack(on_cpu)",
-        "return np.asarray(np.from_dlpack(on_cpu)",
-        "test_autograd.py -k before_backward",
     ),
     Break(
         "a label may be the blank",

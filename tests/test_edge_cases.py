@@ -133,6 +133,15 @@ def test_masked_classes_have_a_gradient_of_zero(entry: Loss) -> None:
     assert not gradient[scores == -INF].any()
 
 
+def test_a_masked_blank_keeps_nothing_of_what_round_off_leaves(entry: Loss) -> None:
+    """The labels' posteriors of such a frame sum to 1 but for the last digits."""
+    scores = torch.randn(12, 40, 6)
+    scores[3::4, :, 0] = -INF
+    targets = torch.randint(1, 6, (40, 4)).tolist()
+    _, gradient = loss_and_gradient(entry, Batch(scores, targets, [12] * 40))
+    assert not gradient[3::4, :, 0].any()
+
+
 def test_a_frame_where_only_one_class_is_allowed(entry: Loss) -> None:
     scores = torch.randn(9, 1, 4)
     scores[4, 0, [0, 1, 3]] = -INF

@@ -57,6 +57,18 @@ def test_a_bad_score_is_found_wherever_it_stands_in_a_long_row(entry: Loss, valu
     assert gradient.isnan().all()
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=["nan", "+inf"])
+def test_a_bad_score_is_found_among_masked_ones(entry: Loss, value: float) -> None:
+    classes = [0, 1, 5, 20, 39]
+    batch = Batch(torch.randn(3, len(classes), 40), [[1, 2]] * len(classes), [3] * len(classes))
+    batch.scores[1] = -math.inf
+    for n, label in enumerate(classes):
+        batch.scores[1, n, label] = value
+    losses, gradient = loss_and_gradient(entry, batch)
+    assert losses.isnan().all()
+    assert gradient.isnan().all()
+
+
 @pytest.mark.parametrize("target", [[], [1, 2]], ids=str)
 def test_every_score_is_nan(entry: Loss, batch: Batch, target: list[int]) -> None:
     losses, gradient = loss_and_gradient(entry, batch)

@@ -11,39 +11,48 @@ from numbactc.kernels.jit import FAST_MATH
 from processes import REPOSITORY, run_python
 
 COMPILE = """
-import json, torch, numbactc
+import importlib, json, torch, numbactc
+from numba.core.dispatcher import Dispatcher
 from numbactc.kernels.cpu import batch
 
 logits = torch.randn(8, 1, 5, requires_grad=True)
 numbactc.ctc_loss_with_logits(logits, torch.tensor([[1, 2]]), [8], [2]).backward()
-text = [view for kernel in (batch.forward, batch.backward) for view in kernel.inspect_asm().values()]
+code = {}
+for file in ("rows", "linear", "lattice"):
+    module = importlib.import_module("numbactc.kernels.cpu." + file)
+    for name, kernel in vars(module).items():
+        if isinstance(kernel, Dispatcher) and kernel.py_func.__module__ == module.__name__:
+            code[file + "." + name] = list(kernel.inspect_asm().values())
 ir = [view for kernel in (batch.forward, batch.backward) for view in kernel.inspect_llvm().values()]
-print(json.dumps(["\\n".join(text), "\\n".join(ir)]))
+print(json.dumps([code, "\\n".join(ir)]))
 """
 
 CPU_KERNELS = REPOSITORY / "numbactc" / "kernels" / "cpu"
 
 MUST_HAVE = {
     "rows.row_max": {"float32"},
+    "rows.row_sum_and_next_max": {"float32"},
     "rows.row_softmax": {"float32"},
-    "rows.row_emissions": {"float64"},
+    "linear.hold_exponents": {"float64", "int64"},
     "linear.advance": {"float64"},
     "linear.advance_and_record": {"float64"},
     "linear.advance_and_meet": {"float64"},
-    "linear.hold_exponents": {"float64", "int64"},
+    "linear.gather_classes": {"float64"},
+    "lattice.set_table": {"float64"},
+    "lattice.write_posteriors": {"float64"},
 }
 """Kernels, and the arithmetic that must fill loops of theirs; for any other, some arithmetic, or copying, will do."""
 
 
-def kernels_that_want_vectors() -> list[str]:
-    """Every kernel that asks for full_width_vectors."""
+def kernels_of_vectors() -> list[str]:
+    """Every kernel that loads or stores vectors in a loop of its own and runs in a training step from logits."""
     found = []
     for path in sorted(CPU_KERNELS.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and "full_width_vectors" in {
-                name.id for name in ast.walk(node) if isinstance(name, ast.Name)
-            }:
-                found.append(f"{path.stem}.{node.name}")
+            if isinstance(node, ast.FunctionDef) and any(isinstance(part, ast.For) for part in ast.walk(node)):
+                names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+                if names & {"load", "store"} and node.name not in ("clear_history", "row_is_bad"):
+                    found.append(f"{path.stem}.{node.name}")
     return found
 
 
@@ -64,8 +73,11 @@ ARITHMETIC: dict[str, dict[str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """(assembly, LLVM IR) of a step of training, compiled anew: Numba shows no code that it has read from its cache."""
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[str]], str]:
+    """(assembly of each kernel, LLVM IR of all) of a step of training.
+
+    Compiled anew: Numba shows no code that it has read from its cache.
+    """
     assembly, ir = json.loads(run_python(COMPILE, NUMBA_CACHE_DIR=str(tmp_path_factory.mktemp("cache"))))
     return assembly, ir
 
@@ -84,13 +96,6 @@ def register() -> str:
             if features.get(feature):
                 return pattern
     pytest.skip(f"no expectation for the vectors of {platform.processor() or machine}")
-
-
-def functions_of(assembly: str, kernel: str) -> list[str]:
-    """The bodies of a kernel's specialisations in the code that callers run, not in a module of its own."""
-    file, name = kernel.split(".")
-    mangled = f"_ZN8numbactc7kernels3cpu{len(file)}{file}{len(name)}{name}B"
-    return re.findall(rf"^{mangled}\S*:\n(.*?)^\s*\.cfi_endproc", assembly, re.MULTILINE | re.DOTALL)
 
 
 def innermost_loops(body: str) -> list[str]:
@@ -119,17 +124,17 @@ def vector_loops(body: str, operation: str, register: str) -> list[str]:
     ]
 
 
-def test_the_kernels_that_matter_want_vectors() -> None:
-    assert set(MUST_HAVE) <= set(kernels_that_want_vectors())
-    assert [kernel for kernel in kernels_that_want_vectors() if kernel.startswith("rows.row_sum")]
+def test_the_kernels_that_matter_are_looked_at() -> None:
+    assert set(MUST_HAVE) <= set(kernels_of_vectors())
 
 
-@pytest.mark.parametrize("kernel", kernels_that_want_vectors())
-def test_loops_are_vector_code_of_full_width(kernel: str, compiled: tuple[str, str], register: str) -> None:
-    bodies = functions_of(compiled[0], kernel)
-    assert bodies, f"{kernel} is not in the code of a training step: not called any more, inlined, or renamed"
+@pytest.mark.parametrize("kernel", kernels_of_vectors())
+def test_loops_are_vector_code_of_full_width(
+    kernel: str, compiled: tuple[dict[str, list[str]], str], register: str
+) -> None:
+    assert compiled[0][kernel], f"{kernel} has not been compiled for a training step"
     patterns = ARITHMETIC["aarch64" if register.startswith(r"\b") else "x86_64"]
-    for body in bodies:
+    for body in compiled[0][kernel]:
         seen = {kind for kind, pattern in patterns.items() if vector_loops(body, pattern, register)}
         assert seen, f"{kernel} has no loop of full-width vectors"
         assert seen >= MUST_HAVE.get(kernel, set()), f"{kernel} has loops of full-width vectors for {seen} alone"
@@ -146,7 +151,7 @@ def test_what_counts_as_a_vector_loop() -> None:
     assert not vector_loops(outer, operation, "%zmm"), "vectors in the outer loop only"
 
 
-def test_fast_math_leaves_nan_and_infinity_alone(compiled: tuple[str, str]) -> None:
+def test_fast_math_leaves_nan_and_infinity_alone(compiled: tuple[dict[str, list[str]], str]) -> None:
     assert not FAST_MATH & {"nnan", "ninf", "fast"}
     flags = set(re.findall(r"= f(?:add|sub|mul|div|cmp) ((?:[a-z]+ )*?)(?:oeq|olt|ogt|double|float|<)", compiled[1]))
     used = {flag for some in flags for flag in some.split()}
@@ -154,10 +159,10 @@ def test_fast_math_leaves_nan_and_infinity_alone(compiled: tuple[str, str]) -> N
     assert not used & {"nnan", "ninf", "fast"}
 
 
-def test_no_calls_in_vector_loops(compiled: tuple[str, str], register: str) -> None:
+def test_no_calls_in_vector_loops(compiled: tuple[dict[str, list[str]], str], register: str) -> None:
     """libm's exp and log in a row's loop would cost more than everything else there."""
-    for kernel in kernels_that_want_vectors():
-        for body in functions_of(compiled[0], kernel):
+    for kernel in kernels_of_vectors():
+        for body in compiled[0][kernel]:
             for loop in vector_loops(body, r"\S+", register):
                 assert not re.search(r"^\s+(?:call|bl)\w*\s", loop, re.MULTILINE), f"{kernel} calls a function"
 

@@ -1,5 +1,6 @@
 """Memory is recycled from call to call; nobody who still holds a part of it may notice."""
 
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -63,6 +64,19 @@ def test_graphs_that_wait_for_backward_keep_what_they_need(entry: Loss) -> None:
         assert same_bits(leaf.grad, loss_and_gradient(entry, batch)[1])
 
 
+def test_a_loss_that_is_kept_after_backward_keeps_nothing_large(entry: Loss) -> None:
+    """`total = total + loss`, a habit of training loops, must not hold every step's posteriors."""
+    batch = random_batch(200, 4, 300, 20)
+    held = []
+    for _ in range(2):
+        leaf = batch.scores.clone().requires_grad_()
+        held.append(entry(leaf, *batch.arguments(), reduction="sum"))
+        posteriors = weakref.ref(_memory._buffers["posteriors"])
+        held[-1].backward()
+    loss_and_gradient(entry, batch)
+    assert posteriors() is _memory._buffers["posteriors"], "memory of a step that is over was not free"
+
+
 @pytest.mark.parametrize("sizes", [(300, 20), (20, 300), (300, 299)], ids=str)
 def test_recycled_memory_of_another_size(entry: Loss, sizes: tuple[int, int]) -> None:
     for C in sizes:
@@ -84,4 +98,4 @@ def test_memory_that_numbactc_asks_for_is_poisoned() -> None:
     assert (integers.abs() > 1_000_000).all()
     assert np.isnan(vars(_dispatch)["np"].empty(3)).all()
     for size in (3, 300_000):
-        assert np.isnan(_memory.empty("a test", size, np.float32)).all()
+        assert np.isnan(_memory.empty("a test", (size,), np.float32)).all()

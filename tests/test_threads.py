@@ -135,7 +135,7 @@ def test_an_error_in_another_thread_reaches_the_caller() -> None:
             raise ArithmeticError("from a worker")
 
     with pytest.raises(ArithmeticError, match="from a worker"):
-        _threads.share(run, np.full(6, 10**9))
+        _threads.share(run, 6, lambda: np.full(6, 10**9))
 
 
 @pytest.mark.parametrize("failing", ["caller", "worker"])
@@ -153,7 +153,7 @@ def test_no_thread_still_runs_when_an_error_arrives(failing: str) -> None:
         finished.append(some)
 
     with pytest.raises(ArithmeticError):
-        _threads.share(run, np.full(6, 10**9))
+        _threads.share(run, 6, lambda: np.full(6, 10**9))
     assert len(finished) == 2
 
 
@@ -177,7 +177,7 @@ SIZE = 1 << 15
 def purpose() -> Iterator[str]:
     """A purpose of buffers that nobody else has."""
     yield "of a test"
-    _memory._spares.pop("of a test", None)
+    _memory._buffers.pop("of a test", None)
 
 
 def address(array: np.ndarray) -> int:
@@ -185,11 +185,11 @@ def address(array: np.ndarray) -> int:
 
 
 def test_memory_is_used_again_once_it_is_free(purpose: str) -> None:
-    first = _memory.empty(purpose, SIZE, np.float64)
+    first = _memory.empty(purpose, (SIZE,), np.float64)
     at = address(first)
     del first
     assert address(_memory.empty(purpose, (SIZE // 4, 4), np.float64)) == at
-    assert address(_memory.empty(purpose, 3 * SIZE // 2, np.float32)) == at
+    assert address(_memory.empty(purpose, (3 * SIZE // 2,), np.float32)) == at
 
 
 def test_memory_in_use_is_not_used_again(purpose: str) -> None:
@@ -207,7 +207,7 @@ def test_no_two_arrays_share_memory(purpose: str) -> None:
     for step in range(300):
         if live and random.random() < 0.5:
             del live[random.randrange(len(live))]
-        array = _memory.empty(purpose, random.randint(SIZE // 4, SIZE), np.float64)
+        array = _memory.empty(purpose, (random.randint(SIZE // 4, SIZE),), np.float64)
         assert not any(np.shares_memory(array, other) for other, _ in live)
         array.fill(step)
         live.append((array, step))
@@ -217,24 +217,30 @@ def test_no_two_arrays_share_memory(purpose: str) -> None:
             live.clear()
 
 
-def test_no_spare_is_kept_beside_a_live_array(purpose: str) -> None:
-    first = _memory.empty(purpose, SIZE, np.float64)
-    assert purpose not in _memory._spares
-    del first
-    spare = weakref.ref(_memory._spares[purpose])
-    assert spare() is not None
-    larger = _memory.empty(purpose, 4 * SIZE, np.float64)
-    assert spare() is None, "a spare that was too small is still held"
+def test_a_buffer_that_does_not_fit_is_let_go(purpose: str) -> None:
+    _memory.empty(purpose, (SIZE,), np.float64)
+    held = weakref.ref(_memory._buffers[purpose])
+    assert held() is not None
+    larger = _memory.empty(purpose, (4 * SIZE,), np.float64)
+    assert held() is None, "a buffer that was too small is still held"
     del larger
-    spare = weakref.ref(_memory._spares[purpose])
-    smaller = _memory.empty(purpose, SIZE, np.float64)
-    assert spare() is None, "a small array sits in a buffer more than twice its size"
-    del smaller
+    held = weakref.ref(_memory._buffers[purpose])
+    _memory.empty(purpose, (SIZE,), np.float64)
+    assert held() is None, "a small array sits in a buffer more than twice its size"
+
+
+def test_a_buffer_in_use_belongs_to_its_users_alone_once_there_is_another(purpose: str) -> None:
+    first = _memory.empty(purpose, (SIZE,), np.float64)
+    held = weakref.ref(_memory._buffers[purpose])
+    second = _memory.empty(purpose, (SIZE,), np.float64)
+    assert not np.shares_memory(first, second)
+    del first
+    assert held() is None
 
 
 def test_arrays_are_aligned(purpose: str) -> None:
     for extra in range(5):
-        array = _memory.empty(purpose, SIZE + 8 * extra, np.float32)
+        array = _memory.empty(purpose, (SIZE + 8 * extra,), np.float32)
         assert address(array) % _memory.ALIGNMENT == 0
         del array
 

@@ -5,8 +5,8 @@ from contextlib import suppress
 from typing import Any
 
 from llvmlite.ir import Constant
-from numba import njit, types
-from numba.core.caching import FunctionCache
+from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
 
 from numbactc.kernels.sources import source_hash
@@ -16,14 +16,19 @@ FAST_MATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 
 class KernelCache(FunctionCache):
-    """Numba's disk cache, keyed by all kernel sources as well.
+    """Numba's disk cache, in files that are named by a hash of all kernel sources.
 
     Numba itself looks at the time stamp and size of a function's own file. An upgrade that changes only a callee in
-    another file, or one installed with the same time stamps, would run the old machine code without a word.
+    another file, or one installed with the same time stamps, would run the old machine code without a word; one that
+    removes a class could not even read the old index.
     """
 
-    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), source_hash("cpu"))
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        version = source_hash("cpu")
+        self._cache_file = IndexDataCacheFile(
+            self._cache_path, f"{self._impl.filename_base}.{version[:16]}", source_stamp=version
+        )
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -33,24 +38,6 @@ def kernel(function: Callable[..., Any]) -> Any:
     with suppress(RuntimeError):
         dispatcher._cache = KernelCache(function)
     return dispatcher
-
-
-@intrinsic
-def full_width_vectors(typingctx: Any) -> Any:
-    """Let LLVM use the widest vectors of the machine in the function that calls this, and keep that function apart.
-
-    LLVM stops at 256 bits on most machines with AVX-512, for code that mixes scalar and vector work. These kernels are
-    one long vector loop each; machines without AVX-512 ignore the attribute. Both the attribute and the vectorisation
-    are lost when LLVM inlines the loop into a caller.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.function.attributes.add("noinline")
-        # llvmlite checks its attributes against a list of its own that lacks those that are strings
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.none(), generate
 
 
 @intrinsic

@@ -12,23 +12,35 @@ from typing import NamedTuple
 import numpy as np
 
 from numbactc.kernels.cpu import lattice, rows
+from numbactc.kernels.cpu.lattice import Checkpoints, Emissions, Scratch, States, Target
+from numbactc.kernels.cpu.linear import BLOCK, VECTOR
 from numbactc.kernels.cpu.load import load_row, result_row, store_row
 from numbactc.kernels.jit import borrow, kernel
+from numbactc.kernels.scaled import log2_bound
 
 LN_2 = math.log(2.0)
-VECTOR = 8
+COLUMNS = 16
+"""Classes of a target come in whole vectors of scores, of either precision."""
 
 
 class RowResults(NamedTuple):
-    """Where the way down puts what it finds, and the classes it looks for; see `forward`."""
+    """Where the way down puts what it finds in each frame, and the classes it looks for; see `forward`."""
 
     row_stats: np.ndarray
     class_counts: np.ndarray
     classes: np.ndarray
-    emission: np.ndarray
+    scores: np.ndarray
     lowest: np.ndarray  # (N, T) as in `lattice.Emissions`
     masked: np.ndarray  # (N, T)
-    removed: np.ndarray  # (N,) log2 of the factor by which emissions are too small; NaN if a score is NaN or +inf
+    removed: np.ndarray  # (N,) nats by which log-probabilities were raised; NaN if a score is NaN or +inf
+
+
+@kernel
+def aligned_empty(rows, columns):
+    """(rows, columns) float64 on a 64-byte boundary, where a vector lies in one line of the cache."""
+    raw = np.empty(rows * columns + 8)
+    start = (-(raw.ctypes.data >> 3)) & 7
+    return raw[start : start + rows * columns].reshape(rows, columns)
 
 
 @kernel
@@ -60,8 +72,8 @@ def distinct_classes(labels, blank, last_seen, classes, slots):
 
 @kernel
 def padded(count):
-    """Columns for the emissions of count classes and at least one for none, in whole vectors."""
-    return (count + VECTOR) // VECTOR * VECTOR
+    """Columns for the scores of count classes and at least one for none, in whole vectors."""
+    return (count + COLUMNS) // COLUMNS * COLUMNS
 
 
 @kernel
@@ -80,29 +92,39 @@ def read_rows(storage, strides, classes_in_row, frames_max, input_lengths, utter
 
     Each row's sum is taken while the next row comes from memory: see `rows.row_sum_and_next_max`.
     """
-    row_stats = to.row_stats
-    scratch = np.empty((2, classes_in_row), row_stats.dtype)
+    scratch = np.empty((2, classes_in_row), to.row_stats.dtype)
     side = 0
     waiting = False  # a row whose maximum is known, and whose sum is not
-    row = scratch[0]
-    largest = row_stats.dtype.type(0)
-    row_n, row_t = 0, 0
+    row, row_n, row_t = scratch[0], 0, 0
+    largest = row.dtype.type(0)
     for t in range(frames_max):
         for n in utterances:
-            if t >= input_lengths[n]:
-                continue
-            next_row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch[side])
-            side = 1 - side
-            if waiting:
-                total, next_largest = rows.row_sum_and_next_max(row, largest, next_row)
-                finish_row(row, rows.log2_of_sum(total, largest), largest, row_n, row_t, to)
-            else:
-                next_largest = rows.row_max(next_row)
-            row, largest, row_n, row_t, waiting = next_row, next_largest, n, t, True
+            if t < input_lengths[n]:
+                next_row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch[side])
+                side = 1 - side
+                if waiting:
+                    total, next_largest = rows.row_sum_and_next_max(row, largest, next_row)
+                    finish_row(row, largest, total, row_n, row_t, to)
+                else:
+                    next_largest = rows.row_max(next_row)
+                row, largest, row_n, row_t, waiting = next_row, next_largest, n, t, True
     if waiting:
         # the same function for the last row: its sum must not depend on where it stood
         total, _ = rows.row_sum_and_next_max(row, largest, row)
-        finish_row(row, rows.log2_of_sum(total, largest), largest, row_n, row_t, to)
+        finish_row(row, largest, total, row_n, row_t, to)
+
+
+@kernel
+def finish_row(row, largest, total, n, t, to):
+    """Keep what normalises frame t of utterance n, and the scores of its target's classes."""
+    if largest == -np.inf and not rows.row_is_bad(row):
+        largest, total = row.dtype.type(0), row.dtype.type(1)
+    if total != total:
+        to.removed[n] = np.nan
+    else:
+        columns = padded(to.class_counts[n])
+        smallest = rows.gather_scores(row, to.classes[n, :columns], to.scores[n, t, :columns])
+        keep_row(largest, total, smallest, n, t, to)
 
 
 @kernel
@@ -110,65 +132,91 @@ def read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, u
     """Log-probabilities on the way down. They need not be normalised, and may have any offset: the target's own best
     score takes the place of the sum, and what it takes away is added up.
     """
-    row_stats = to.row_stats
-    scratch = np.empty(classes_in_row, row_stats.dtype)
+    scratch = np.empty(classes_in_row, to.row_stats.dtype)
     for t in range(frames_max):
         for n in utterances:
-            if t >= input_lengths[n]:
-                continue
-            row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch)
-            classes = to.classes[n]
-            largest = row[classes[0]]
-            for k in range(1, to.class_counts[n]):
-                largest = max(largest, row[classes[k]])
-            bad = rows.row_is_bad(row)
-            finish_row(row, np.nan if bad else 0.0, largest, n, t, to)
-            if largest > -np.inf:
-                to.removed[n] += np.float64(largest) * rows.LOG2_E
+            if t < input_lengths[n]:
+                row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch)
+                if rows.row_is_bad(row):
+                    to.removed[n] = np.nan
+                else:
+                    columns = padded(to.class_counts[n])
+                    scores = to.scores[n, t, :columns]
+                    smallest = rows.gather_scores(row, to.classes[n, :columns], scores)
+                    best = best_score(scores)
+                    keep_row(best, row.dtype.type(1), smallest, n, t, to)
+                    to.removed[n] += np.float64(best)
 
 
 @kernel
-def finish_row(row, log2_sum, largest, n, t, to):
-    """What normalises frame t of utterance n, and the emissions of the target's classes; nothing if it is bad."""
-    if log2_sum != log2_sum:
-        to.removed[n] = np.nan
-    if to.removed[n] != to.removed[n]:
-        return
-    to.row_stats[n, 0, t] = largest
-    to.row_stats[n, 1, t] = log2_sum
-    count = to.class_counts[n]
-    columns = padded(count)
-    offset = max(np.float64(largest), rows.LOWEST)
-    to.lowest[n, t], to.masked[n, t] = rows.row_emissions(
-        row, to.classes[n][:columns], count, offset, log2_sum, to.emission[t][n][:columns]
-    )
+def keep_row(offset, total, smallest, n, t, to):
+    """Note what normalises a frame and how small its emissions are; scores that count as -inf become -inf."""
+    to.row_stats[n, 0, t] = offset
+    to.row_stats[n, 1, t] = total
+    to.masked[n, t] = smallest - offset < rows.IMPOSSIBLE
+    if to.masked[n, t]:
+        smallest = mask_scores(to.scores[n, t, : padded(to.class_counts[n])], offset)
+    to.lowest[n, t] = (np.float64(smallest) - np.float64(offset)) / LN_2 - log2_bound(np.float64(total))
 
 
 @kernel
-def one_loss(slots, labels, count, emissions, keep, posterior):
-    """log2 of the target's probability under the emissions of its frames; with `keep`, posteriors too."""
+def best_score(scores):
+    """The largest; 0 if all are -inf."""
+    largest = scores[0]
+    for k in range(1, scores.size):
+        largest = max(largest, scores[k])
+    return largest if largest > -np.inf else scores.dtype.type(0)
+
+
+@kernel
+def mask_scores(scores, offset):
+    """Turn scores that count as -inf into -inf; returns the smallest that does not, or the offset."""
+    smallest = scores.dtype.type(np.inf)
+    for k in range(scores.size):
+        if scores[k] - offset < rows.IMPOSSIBLE:
+            scores[k] = -np.inf
+        else:
+            smallest = min(smallest, scores[k])
+    return smallest if smallest < np.inf else offset
+
+
+@kernel
+def one_loss(slots, emissions, keep, workspace):
+    """Logarithm of the target's probability; with `keep`, posteriors take the place of the scores.
+
+    Args:
+        slots: (L,) number of each label's class.
+        workspace: as `forward` allocates it.
+    """
+    floats, integers, tables, history, tiles = workspace
+    floats, integers, tables = borrow(floats), borrow(integers), borrow(tables)
+    places, columns = lattice.places_of(slots.size), emissions.scores.shape[1]
+    target = Target(slots.size, integers[0, :places], floats[0, :places])
+    states = States(floats[1, :places], floats[2, :places], integers[1, :places], integers[2, :places])
+    back = States(floats[3, :places], floats[4, :places], integers[3, :places], integers[4, :places])
+    scratch = Scratch(
+        tables[0, : columns * BLOCK].reshape(BLOCK, columns), tables[1, : columns * BLOCK].reshape(columns, BLOCK),
+        borrow(history), borrow(tiles)[: places // VECTOR], integers[5:],
+    )  # fmt: skip
+    lattice.set_target(slots, emissions.classes, target)
     frames = emissions.lowest.size
     frames_per_block = lattice.block_length(emissions.lowest)
-    direction, mirrored = lattice.make_directions(slots, labels, count)
-    columns = direction.b.size
     blocks = (frames + frames_per_block - 1) // frames_per_block if keep else 0
-    checkpoints = lattice.Checkpoints(
-        np.empty((blocks, 2, columns)), np.empty((blocks, 2, columns), np.int64), np.empty(blocks, np.bool_)
+    checkpoints = Checkpoints(
+        np.empty((blocks, 2, places)), np.empty((blocks, 2, places), np.int64), np.empty(blocks, np.bool_)
     )
-    m, e = lattice.forward(direction, emissions, labels, frames_per_block, checkpoints, keep)
+    m, e = lattice.forward(states, target, emissions, frames_per_block, checkpoints, keep, scratch)
     if m == 0.0:
         return -np.inf
     if keep:
-        lattice.posteriors(
-            direction, mirrored, emissions, labels, count, frames_per_block, checkpoints, (m, e), posterior
-        )
-    return math.log2(m) + e
+        lattice.posteriors(states, back, target, emissions, frames_per_block, checkpoints, (m, e), scratch)
+    return (math.log2(m) + e) * LN_2
 
 
 @kernel
 def forward(
     storage, strides, classes_in_row, targets, starts, input_lengths, target_lengths, blank, normalise, keep,
-    utterances, emission, losses, row_stats, class_counts, classes, posteriors,
+    utterances, losses, row_stats, class_counts, classes, posteriors,
 ):  # fmt: skip
     """Losses of some utterances; with `keep`, also what `backward` needs.
 
@@ -178,29 +226,36 @@ def forward(
         input_lengths, target_lengths: (N,) int64, in range.
         normalise: scores are raw and go through a softmax.
         utterances: which of the N to do.
-        emission: (T, N, K) float64 scratch, frames outermost: it is written in the order in which rows are read.
         losses: (N,) output, nats; inf where no path fits, NaN where a score is NaN or +inf.
-        row_stats: (N, 2, T) output: largest score, log2 of the sum, of each frame.
+        row_stats: (N, 2, T) output: of each frame, an offset, and the sum of exp(scores - offset).
         class_counts, classes: (N,) and (N, K) outputs: the target's classes, the blank first; K is `padded`.
-        posteriors: (N, T, classes of the target) output, or of no width without `keep`.
+        posteriors: (N, T, K) output. At first it holds the scores of the target's classes, and without `keep` to the
+            end.
     """
-    storage, emission, row_stats, classes = borrow(storage), borrow(emission), borrow(row_stats), borrow(classes)
+    storage, row_stats, classes = borrow(storage), borrow(row_stats), borrow(classes)
+    class_counts, posteriors = borrow(class_counts), borrow(posteriors)
     batch = losses.size
     frames_max = row_stats.shape[2]
     last_seen = np.zeros(classes_in_row, np.int64)
     slots = np.empty(targets.size, np.int64)
-    removed = np.zeros(batch)
+    lowest, masked, removed = np.empty((batch, frames_max)), np.empty((batch, frames_max), np.bool_), np.zeros(batch)
+    longest = 0
     for n in utterances:
         target = slice(starts[n], starts[n] + target_lengths[n])
         class_counts[n] = distinct_classes(targets[target], blank, last_seen, classes[n], slots[target])
+        longest = max(longest, target_lengths[n])
     rows_to = RowResults(
-        row_stats, class_counts, classes, emission,
-        np.empty((batch, frames_max)), np.empty((batch, frames_max), np.bool_), removed,
-    )  # fmt: skip
+        row_stats, class_counts, classes, posteriors, borrow(lowest), borrow(masked), borrow(removed)
+    )
     if normalise:
         read_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, rows_to)
     else:
         read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, rows_to)
+    places = lattice.places_of(longest)
+    workspace = (
+        aligned_empty(5, places), np.empty((10, places), np.int64), aligned_empty(2, BLOCK * classes.shape[1]),
+        aligned_empty(BLOCK, VECTOR), aligned_empty(places, BLOCK).reshape(places // VECTOR, BLOCK, VECTOR),
+    )  # fmt: skip
     for n in utterances:
         frames, labels, count = input_lengths[n], target_lengths[n], class_counts[n]
         target_slots = slots[starts[n] : starts[n] + labels]
@@ -211,13 +266,11 @@ def forward(
         elif frames == 0:
             losses[n] = 0.0
         else:
-            emissions = lattice.Emissions(
-                emission[:frames, n, : padded(count)],
-                rows_to.lowest[n][:frames],
-                rows_to.masked[n][:frames],
-            )
-            log2_probability = one_loss(target_slots, labels, count, emissions, keep, posteriors[n])
-            loss = -LN_2 * (log2_probability + removed[n])
+            emissions = Emissions(
+                posteriors[n][:, : padded(count)], row_stats[n], borrow(lowest)[n, :frames],
+                borrow(masked)[n, :frames], count,
+            )  # fmt: skip
+            loss = -(one_loss(target_slots, emissions, keep, workspace) + removed[n])
             # round-off alone can make a normalised probability larger than 1
             losses[n] = max(loss, 0.0) if normalise else loss
 
@@ -251,7 +304,7 @@ def backward(
                 count = class_counts[n]
                 if normalise:
                     row = load_row(storage, n * strides[1] + t * strides[0], strides[2], scratch)
-                    rows.row_softmax(row, row_stats[n, 0, t], row_stats[n, 1, t], grad_output[n], out)
+                    rows.row_softmax(row, row_stats[n, 0, t], grad_output[n] / row_stats[n, 1, t], out)
                 else:
                     out[:] = 0
                 rows.row_minus_posterior(out, classes[n], posteriors[n, t], count, grad_output[n])

@@ -9,97 +9,106 @@ from typing import NamedTuple
 import numpy as np
 
 from numbactc.kernels.cpu import linear, stepwise
-from numbactc.kernels.cpu.linear import PAD
-from numbactc.kernels.cpu.rows import TOO_SMALL
+from numbactc.kernels.cpu.exp import exp_times
+from numbactc.kernels.cpu.linear import BLOCK, LEFT, NO_MASS, PAD, RIGHT, VECTOR
+from numbactc.kernels.cpu.simd import at_least, load, load_as_float64, splat, store, transpose
 from numbactc.kernels.jit import kernel
 from numbactc.kernels.scaled import add, normalise
 
-BLOCK = 16
+LABEL = PAD + 1
+"""The place of label 0. The one before has blank 0 alone, for the backward direction."""
 
 
-class Direction(NamedTuple):
-    """One direction's target and states, each (PAD + W + PAD,), at the places that `linear.py` describes."""
+class Target(NamedTuple):
+    """Labels at their places; arrays (places,)."""
 
-    first: int  # place of the first pair
+    length: int
     slots: np.ndarray  # column of each label's emission; that of "no label" where there is none
     skip: np.ndarray  # 1.0 where a label differs from its predecessor, else 0.0
-    b: np.ndarray  # states: mantissas and exponents of blanks and labels
+
+
+class States(NamedTuple):
+    """One direction's states, mantissas and exponents of blanks and labels, each (places,); see `linear.py`."""
+
+    b: np.ndarray
     l: np.ndarray
     eb: np.ndarray
     el: np.ndarray
-    right: np.ndarray  # factors of a held block
-    skip_right: np.ndarray
+
+
+class Emissions(NamedTuple):
+    """What `rows.py` found in each frame of an utterance: its emissions are exp(scores - offset) / sum."""
+
+    scores: np.ndarray  # (T, K) of the target's classes, the blank first; others are of no class
+    stats: np.ndarray  # (2, T) offset and sum
+    lowest: np.ndarray  # (T,) a lower bound of log2 of the emissions that are not 0
+    masked: np.ndarray  # (T,) whether one is 0
+    classes: int  # how many columns are of a class
 
 
 class Checkpoints(NamedTuple):
     """The forward states before each block, and whether the block's exponents are held."""
 
-    values: np.ndarray  # (blocks, 2, columns) float64, blanks and labels
-    exponents: np.ndarray  # (blocks, 2, columns) int64
+    values: np.ndarray  # (blocks, 2, places) float64, blanks and labels
+    exponents: np.ndarray  # (blocks, 2, places) int64
     held: np.ndarray  # (blocks,) bool
 
 
-class Emissions(NamedTuple):
-    """What `rows.row_emissions` wrote for each frame: column 0 the blank, the last columns no label at all."""
+class Scratch(NamedTuple):
+    """Arrays to work in."""
 
-    values: np.ndarray  # (T, K), any strides: probabilities, or log2 of them in frames with lowest < rows.TOO_SMALL
-    lowest: np.ndarray  # (T,) smallest finite log2
-    masked: np.ndarray  # (T,) whether a class of the target has probability 0
-
-
-@kernel
-def aligned_empty(rows, columns):
-    """(rows, columns) float64 on a 64-byte boundary, where full-width vectors load and store in one piece."""
-    raw = np.empty(rows * columns + 8)
-    start = (-(raw.ctypes.data >> 3)) & 7
-    return raw[start : start + rows * columns].reshape(rows, columns)
+    table: np.ndarray  # (BLOCK, K) float64 emissions of a block's frames
+    sums: np.ndarray  # (K, BLOCK) float64
+    history: np.ndarray  # (BLOCK, VECTOR) float64
+    tiles: np.ndarray  # (places / VECTOR, BLOCK, VECTOR) float64
+    integers: np.ndarray  # (5, places) int64
 
 
 @kernel
-def make_directions(slots, labels, none):
-    """Both directions of a target, with all mass on their first blank, one frame before their first.
+def places_of(labels):
+    """Places for a target: from blank 0 to the blank behind the last label, in whole vectors, and PAD at both ends."""
+    return 2 * PAD + (labels + 2 + PAD - 1) // PAD * PAD
+
+
+@kernel
+def set_target(slots, none, target):
+    """Put a target's labels in their places.
 
     Args:
         slots: (L,) column of each label's emission.
         none: the column that stands for no label.
     """
-    width = (labels + 1 + PAD) // PAD * PAD  # one more than the pairs, which lets the two directions mirror
-    columns = width + 2 * PAD
-    forward_slots = slots[:labels]
-    return (
-        make_direction(forward_slots, none, PAD + 1, columns),
-        make_direction(forward_slots[::-1].copy(), none, PAD + width - 1 - labels, columns),
-    )
-
-
-@kernel
-def make_direction(slots, none, first, columns):
-    placed = np.full(columns, none, np.uint64)  # unsigned: an index that could be negative costs a comparison
-    floats = aligned_empty(5, columns)
-    floats[:] = 0.0
-    exponents = np.full((2, columns), linear.NO_MASS, np.int64)
-    skip = floats[0]
+    target.slots[:] = none
+    target.skip[:] = 0.0
     for j in range(slots.size):
-        placed[first + j] = slots[j]
-        skip[first + j] = 1.0 if j > 0 and slots[j] != slots[j - 1] else 0.0
-    floats[1, first] = 1.0
-    exponents[0, first] = 0
-    return Direction(
-        first, placed, skip, floats[1], floats[2], exponents[0], exponents[1], floats[3], floats[4]
-    )
+        target.slots[LABEL + j] = slots[j]
+        target.skip[LABEL + j] = 1.0 if j > 0 and slots[j] != slots[j - 1] else 0.0
 
 
 @kernel
-def live_places(direction, start, stop, frames, labels):
-    """First and last place, in whole vectors, that lie on a path from start to end in the frames start to stop.
+def start(states, place):
+    """All mass in the blank at a place, one frame before the first or after the last."""
+    states.b[:] = 0.0
+    states.l[:] = 0.0
+    states.eb[:] = NO_MASS
+    states.el[:] = NO_MASS
+    states.b[place] = 1.0
+    states.eb[place] = 0
 
-    Frames are counted from the direction's own beginning. The first is taken one frame early: what leaves a pair then
-    is still needed.
-    """
-    offset = direction.first - PAD
-    low = offset + max(0, labels - frames + start - 1)
-    high = offset + min(labels, stop - 1) + 1
-    return PAD + low // PAD * PAD, PAD + (high + PAD - 1) // PAD * PAD
+
+@kernel
+def live_places(begin, end, frames, labels):
+    """First and last place, in whole vectors, of and next to what is on a path in the frames begin to end."""
+    low = max(-1, labels - frames + begin - 2)
+    high = min(labels, end + 1)
+    return PAD + (low + 1) // PAD * PAD, PAD + (high + 1 + PAD) // PAD * PAD
+
+
+@kernel
+def clear(states, first, last):
+    """What lies on no path from start to end must not grow unwatched."""
+    states.b[first:last] = 0.0
+    states.l[first:last] = 0.0
 
 
 @kernel
@@ -113,165 +122,146 @@ def block_length(lowest):
 
 
 @kernel
-def hold(direction, first, last, emissions, start, stop, frames, scratch):
-    """Hold the exponents for the frames start to stop; False if emissions or states range too far."""
-    if -emissions.lowest[start:stop].sum() > linear.EMISSION_BITS:
+def hold(states, first, last, emissions, begin, end, frames, side, integers):
+    """Hold the exponents for the frames begin to end; False if emissions or states range too far."""
+    if -emissions.lowest[begin:end].sum() > linear.EMISSION_BITS:
         return False
-    masked = emissions.masked[start:stop].any()
-    if not linear.hold_exponents(
-        direction.b, direction.l, direction.eb, direction.el, first, last, frames, masked, scratch
-    ):
-        return False
-    linear.step_factors(direction.eb, direction.skip, direction.right, direction.skip_right, first, last)
-    return True
+    masked = emissions.masked[begin:end].any()
+    return linear.hold_exponents(
+        states.b, states.l, states.eb, states.el, first, last, frames, side, masked, integers
+    )
 
 
 @kernel
-def forward(direction, emissions, labels, frames_per_block, checkpoints, keep):
+def set_table(emissions, begin, end, table):
+    """Emissions of the frames begin to end."""
+    for k in range(end - begin):
+        offset = splat(np.float64(emissions.stats[0, begin + k]))
+        scale = splat(1.0 / np.float64(emissions.stats[1, begin + k]))
+        for c in range(0, table.shape[1], VECTOR):
+            x = load_as_float64(emissions.scores, (begin + k, c)) - offset
+            store(table, (k, c), exp_times(x, scale))
+        table[k, emissions.classes] = 0.0
+
+
+@kernel
+def forward(states, target, emissions, frames_per_block, checkpoints, keep, scratch):
     """Sweep all frames; returns the target's probability as a scaled number.
 
     With `keep`, the states before each block and how it was done go to checkpoints.
     """
-    frames = emissions.lowest.size
-    columns = direction.b.size
-    p = aligned_empty(BLOCK, columns)
-    table = aligned_empty(BLOCK, emissions.values.shape[1])
-    scratch = np.empty((5, columns + PAD), np.int64)
-    unused = np.empty(columns)
+    frames, labels = emissions.lowest.size, target.length
+    unused, unused_exponents = scratch.tiles.reshape(-1), scratch.integers[0]
+    start(states, LABEL)
     cleared = PAD
     for block in range((frames + frames_per_block - 1) // frames_per_block):
-        start = block * frames_per_block
-        stop = min(frames, start + frames_per_block)
-        first, last = live_places(direction, start, stop, frames, labels)
-        # what can no longer reach the end must not grow unwatched
-        direction.b[cleared:first] = 0.0
-        direction.l[cleared:first] = 0.0
+        begin = block * frames_per_block
+        end = min(frames, begin + frames_per_block)
+        first, last = live_places(begin, end, frames, labels)
+        clear(states, cleared, first)
         cleared = first
-        held = hold(direction, first, last, emissions, start, stop, frames_per_block, scratch)
+        held = hold(states, first, last, emissions, begin, end, frames_per_block, LEFT, scratch.integers)
         if not held:
-            stepwise.normalise_states(direction.b, direction.l, direction.eb, direction.el)
+            stepwise.normalise_states(states, first, last)
         if keep:
-            save(direction, checkpoints, block, held)
+            save(states, first, last, checkpoints, block, held)
         if held:
-            emission = block_emissions(emissions, start, stop, table)
-            linear.expand(emission, direction.slots, p, first, last)
-            linear.advance(direction.b, direction.l, direction.right, direction.skip_right, p, emission, first, last)
+            set_table(emissions, begin, end, scratch.table)
+            linear.advance(states, target, scratch.table, end - begin, first, last, scratch.history)
         else:
-            for t in range(start, stop):
-                stepwise.step(direction, emissions, t, first, last, unused, scratch[0])
-    end = direction.first + labels
-    m, e = normalise(direction.b[end], direction.eb[end])
-    if labels > 0:
-        n, f = normalise(direction.l[end - 1], direction.el[end - 1])
-        m, e = add(m, e, n, f)
-    return normalise(m, e)
+            for t in range(begin, end):
+                stepwise.step(states, target, LEFT, emissions, t, first, last, unused, unused_exponents)
+    end = LABEL + labels
+    m, e = normalise(states.b[end], states.eb[end])
+    n, f = normalise(states.l[end - 1], states.el[end - 1])
+    return normalise(*add(m, e, n, f))
 
 
 @kernel
-def block_emissions(emissions, start, stop, table):
-    """The emissions of some frames, copied to the first rows of table, where they lie together."""
-    for k in range(stop - start):
-        for c in range(table.shape[1]):
-            table[k, c] = emissions.values[start + k, c]
-    return table[: stop - start]
-
-
-@kernel
-def save(direction, checkpoints, block, held):
+def save(states, first, last, checkpoints, block, held):
+    for j in range(first, last, VECTOR):
+        store(checkpoints.values, (block, 0, j), load(states.b, j))
+        store(checkpoints.values, (block, 1, j), load(states.l, j))
+        store(checkpoints.exponents, (block, 0, j), load(states.eb, j))
+        if not held:
+            store(checkpoints.exponents, (block, 1, j), load(states.el, j))
     checkpoints.held[block] = held
-    linear.copy_pair(direction.b, direction.l, checkpoints.values[block, 0], checkpoints.values[block, 1])
-    linear.copy(direction.eb, checkpoints.exponents[block, 0])
-    if not held:
-        linear.copy(direction.el, checkpoints.exponents[block, 1])
 
 
 @kernel
-def restore(direction, checkpoints, block):
-    linear.copy_pair(checkpoints.values[block, 0], checkpoints.values[block, 1], direction.b, direction.l)
-    linear.copy(checkpoints.exponents[block, 0], direction.eb)
-    linear.copy(checkpoints.exponents[block, 0 if checkpoints.held[block] else 1], direction.el)
+def restore(states, first, last, checkpoints, block):
+    el = 0 if checkpoints.held[block] else 1
+    for j in range(first, last, VECTOR):
+        store(states.b, j, load(checkpoints.values, (block, 0, j)))
+        store(states.l, j, load(checkpoints.values, (block, 1, j)))
+        store(states.eb, j, load(checkpoints.exponents, (block, 0, j)))
+        store(states.el, j, load(checkpoints.exponents, (block, el, j)))
 
 
 @kernel
-def posteriors(direction, mirrored, emissions, labels, count, frames_per_block, checkpoints, probability, posterior):
-    """Probability of each class of the target in each frame, given the target: rows of posterior sum to 1.
+def posteriors(states, back, target, emissions, frames_per_block, checkpoints, probability, scratch):
+    """Probability of each class of the target in each frame, given the target, in place of the emissions' scores.
 
-    Only those of labels are computed; the blank has what they leave, which float64 gives to 1e-12.
+    Only those of labels are computed; the blank has what they leave, which float64 gives to 1e-12. So rows sum to 1.
+    Columns of no class get 0.
 
     Args:
-        direction, mirrored: of `make_directions`; the forward sweep has run.
+        states, back: forward and backward; the forward sweep has run.
         probability: (m, e) that `forward` returned.
-        count: classes of the target, the blank among them.
-        posterior: (T, count) output.
     """
-    mantissa, exponent = probability
-    frames = emissions.lowest.size
-    columns = direction.b.size
-    scratch = np.empty((5, columns + PAD), np.int64)
-    values = aligned_empty(2 * BLOCK + 1, columns)
-    # at places that a block does not write, a state has no mass in the other direction
-    values[:] = 0.0
-    p, joint, weight = values[:BLOCK], values[BLOCK : 2 * BLOCK], values[2 * BLOCK]
-    order = np.arange(BLOCK - 1, -1, -1).astype(np.uint64)
-    sums = np.empty(emissions.values.shape[1])
-    table = aligned_empty(BLOCK, sums.size)
+    mantissa, offset = probability
+    frames, labels = emissions.lowest.size, target.length
+    start(back, LABEL + labels - 1)
+    scratch.tiles[:] = 0.0
+    cleared = states.b.size - PAD
     for block in range(checkpoints.held.size - 1, -1, -1):
-        start = block * frames_per_block
-        stop = min(frames, start + frames_per_block)
-        first, last = live_places(mirrored, frames - stop, frames - start, frames, labels)
-        # the forward places whose labels mirror into first to last, and those that are live
-        from_, to = live_places(direction, start, stop, frames, labels)
-        from_, to = min(from_, columns - last), max(to, columns - first)
-        restore(direction, checkpoints, block)
-        held = checkpoints.held[block] and hold(
-            mirrored, first, last, emissions, start, stop, frames_per_block, scratch
-        )
-        if held:
-            emission = block_emissions(emissions, start, stop, table)
-            linear.step_factors(direction.eb, direction.skip, direction.right, direction.skip_right, from_, to)
-            linear.meeting_weights(direction.eb, mirrored.eb, exponent, weight, from_, to)
-            linear.expand(emission, mirrored.slots, p, columns - to, columns - from_)
+        begin = block * frames_per_block
+        end = min(frames, begin + frames_per_block)
+        first, last = live_places(begin, end, frames, labels)
+        clear(back, last, cleared)
+        cleared = last
+        restore(states, first, last, checkpoints, block)
+        if checkpoints.held[block] and hold(
+            back, first, last, emissions, begin, end, frames_per_block, RIGHT, scratch.integers
+        ):
+            set_table(emissions, begin, end, scratch.table)
             linear.advance_and_record(
-                direction.b, direction.l, direction.right, direction.skip_right, weight,
-                p, emission, from_, to, joint,
+                states, back.eb, offset, target, scratch.table, end - begin, first, last, scratch.history,
+                scratch.tiles,
             )  # fmt: skip
             linear.advance_and_meet(
-                mirrored.b, mirrored.l, mirrored.right, mirrored.skip_right,
-                p, emission, first, last, order[BLOCK - stop + start :], joint,
-            )  # fmt: skip
+                back, target, scratch.table, end - begin, first, last, scratch.history, scratch.tiles
+            )
         else:
             stepwise.meet_block(
-                direction, mirrored, emissions, start, stop, from_, to, first, last, exponent, joint
+                states, back, target, emissions, begin, end, first, last, offset, scratch.tiles
             )
-        for k in range(stop - start):
-            gather_classes(joint[k], mirrored.slots, first, last, sums)
-            write_posterior(sums, 1.0 / mantissa, posterior[start + k][:count])
-            if emissions.values[start + k, 0] == impossible(emissions.lowest[start + k]):
-                posterior[start + k, 0] = 0.0  # a masked blank has nothing, where round-off would leave something
-        if not held:
-            joint[:] = 0.0
+        linear.gather_classes(scratch.tiles, target.slots, first, last, scratch.sums)
+        write_posteriors(scratch.sums, 1.0 / mantissa, begin, end, emissions.scores)
 
 
 @kernel
-def impossible(lowest):
-    """How `rows.row_emissions` writes a probability of 0 in a frame with this lowest log2."""
-    return -np.inf if lowest < TOO_SMALL else 0.0
-
-
-@kernel
-def write_posterior(sums, scale, posterior):
-    """Scaled sums of the labels' classes, and for the blank what they leave of 1."""
-    blank = 1.0
-    for c in range(1, posterior.size):
-        blank -= sums[c] * scale
-        posterior[c] = sums[c] * scale
-    posterior[0] = max(blank, 0.0)
-
-
-@kernel
-def gather_classes(joint, slots, first, last, sums):
-    """Sum over the labels of each class, in the order of their places: the same bits every time."""
-    sums[:] = 0.0
-    joint, slots = joint[first:last], slots[first:last]
-    for j in range(joint.size):
-        sums[slots[j]] += joint[j]
+def write_posteriors(sums, scale, begin, end, scores):
+    """Scaled sums of the labels' classes for the frames begin to end, and for the blank what they leave of 1."""
+    factor = splat(scale)
+    for k in range(0, BLOCK, VECTOR):
+        blank = splat(1.0)
+        for c in range(1, sums.shape[0]):
+            posterior = load(sums, (c, k)) * factor
+            store(sums, (c, k), posterior)
+            blank = blank - posterior
+        store(sums, (0, k), at_least(blank, splat(0.0)))
+    for t in range(begin, end):
+        # a masked blank has nothing, where round-off would leave something
+        if scores[t, 0] == -np.inf:
+            sums[0, t - begin] = 0.0
+    for k in range(0, end - begin, VECTOR):
+        for c in range(0, sums.shape[0], VECTOR):
+            rows = transpose(
+                (
+                    load(sums, (c, k)), load(sums, (c + 1, k)), load(sums, (c + 2, k)), load(sums, (c + 3, k)),
+                    load(sums, (c + 4, k)), load(sums, (c + 5, k)), load(sums, (c + 6, k)), load(sums, (c + 7, k)),
+                )
+            )  # fmt: skip
+            for i in range(min(VECTOR, end - begin - k)):
+                store(scores, (begin + k + i, c), rows[i])

@@ -4,17 +4,39 @@ Over K frames a state keeps the exponent that `hold_exponents` gave it, and only
 beforehand from the smallest emission and from the neighbours that can reach the state in K frames; where a float64
 could leave its range, `hold_exponents` says so and the frames are done by `stepwise.py`. Nothing that counts is lost.
 
-A place of a state array holds one pair, blank j and label j; before and behind the W places of the pairs there are PAD
-more. All loops run over whole vectors. The backward recursion is the same one on the mirrored target. Both directions
-are placed such that a label's two places add up to the number of columns less 1: reversed vectors stay whole.
+States stay in registers over all frames of a block: two vectors of pairs at a time, side by side so that each waits
+less for its own results. What their neighbours had been before each frame is in `history`.
+
+Arrays of places have PAD to spare at both ends, and first and last are multiples of PAD. Forward, a pair is blank j and
+label j, and takes mass from label j - 1, its left neighbour; backward, it is label j and the blank behind it, and takes
+mass from label j + 1, its right neighbour. With that both directions have the same recursion and the same places.
 """
 
 import numpy as np
 
-from numbactc.kernels.jit import full_width_vectors, kernel
-from numbactc.kernels.scaled import ZERO_EXPONENT, bounded_power_of_two, exponent_of
+from numbactc.kernels.cpu.simd import (
+    I64,
+    at_least,
+    at_most,
+    exponents,
+    from_left,
+    from_right,
+    gather,
+    largest_of,
+    load,
+    splat,
+    store,
+    transpose,
+    where_positive,
+    with_exponents,
+)
+from numbactc.kernels.jit import kernel
+from numbactc.kernels.scaled import ZERO_EXPONENT
 
-PAD = 8
+VECTOR = I64.lanes
+PAD = 2 * VECTOR
+BLOCK = 16
+"""Frames in a block at most; a tile has this many vectors."""
 
 # Binary digits that a float64 mantissa may use within one held block. GAP and EMISSION_BITS bound how far it falls:
 # from its pair's exponent at the start, and by the block's emissions. SPAN bounds how far it rises, by mass from pairs
@@ -24,6 +46,10 @@ SPAN = 128
 EMISSION_BITS = 320
 GAP = 260
 WEIGHT_BITS = 860
+STEP_BITS = 1000
+
+LEFT, RIGHT = np.int64(-1), np.int64(1)
+"""On which side a pair's neighbour stands. As plain constants, Numba would compile everything for each of them."""
 
 NO_MASS = -(1 << 40)
 """Exponent of a pair that no mass reaches within the block."""
@@ -33,202 +59,213 @@ ABSENT = -ZERO_EXPONENT
 
 
 @kernel
-def hold_exponents(b, l, eb, el, first, last, frames, masked, scratch):
+def bounded_powers_of_two(e, bound):
+    """2**e for lanes of exponents clamped to [-bound, bound], so that a product with a zero stays zero."""
+    return with_exponents(at_most(at_least(e, splat(-bound)), splat(bound)) + splat(1023))
+
+
+@kernel
+def hold_exponents(b, l, eb, el, first, last, frames, side, masked, scratch):
     """Choose exponents for the places first to last that serve for the given number of frames.
 
     Args:
-        b, l, eb, el: (PAD + W + PAD,) mantissas and exponents of blanks and labels.
-        first, last: places of the pairs that can hold mass in these frames; multiples of PAD.
+        b, l, eb, el: mantissas and exponents of blanks and labels.
+        first, last: places of the pairs that can hold mass in these frames.
         frames: 1, 2, 4, 8 or 16.
+        side: LEFT or RIGHT, where the neighbour is from which mass comes.
         masked: whether a state may lose all its mass to an emission of 0 on the way.
-        scratch: (5, PAD + W + 2 * PAD) int64, ZERO_EXPONENT or more before the place PAD.
+        scratch: (5, as many places as the states have) int64.
 
     Returns:
         False, with nothing changed, if float64 mantissas could leave their range.
     """
-    full_width_vectors()
-    b, l, eb, el = b[first:last], l[first:last], eb[first:last], el[first:last]
     top, low, own, wide_top, wide_low = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-    size = last - first
-    for j in range(PAD):
-        top[j] = wide_top[j] = ZERO_EXPONENT
-        low[j] = wide_low[j] = ABSENT
+    zero, absent, bias = splat(ZERO_EXPONENT), splat(ABSENT), splat(1023)
+    for j in (first - PAD, first - VECTOR, last, last + VECTOR):
+        store(top, j, zero)
+        store(low, j, absent)
+        store(wide_top, j, zero)
+        store(wide_low, j, absent)
     # the largest exponent of a pair, the smallest that is not of a 0, and the same if neither state is 0
-    lasting = ZERO_EXPONENT if masked else ABSENT
-    pair_top, pair_low, pair_own = top[PAD : PAD + size], low[PAD : PAD + size], own[PAD : PAD + size]
-    for j in range(size):
-        x = exponent_of(b[j])
-        y = exponent_of(l[j])
-        high_b = x + eb[j] if x > ZERO_EXPONENT else ZERO_EXPONENT
-        high_l = y + el[j] if y > ZERO_EXPONENT else ZERO_EXPONENT
-        low_b = high_b if x > ZERO_EXPONENT else ABSENT
-        low_l = high_l if y > ZERO_EXPONENT else ABSENT
-        pair_top[j] = max(high_b, high_l)
-        pair_low[j] = min(low_b, low_l)
-        pair_own[j] = min(low_b, low_l) if max(low_b, low_l) < lasting else ABSENT
-    # what can arrive from pairs up to `frames` places to the left, each step of the way down by the slope: shifts by
-    # 1, 2, .. frames / 2 see frames - 1 of them, and one more shift by 1 the last
+    lasting = zero if masked else absent
+    for j in range(first, last, VECTOR):
+        x, y = exponents(load(b, j)), exponents(load(l, j))
+        ex, ey = x - bias + load(eb, j), y - bias + load(el, j)
+        low_b, low_l = where_positive(x, ex, absent), where_positive(y, ey, absent)
+        smaller = at_most(low_b, low_l)
+        store(top, j, at_least(where_positive(x, ex, zero), where_positive(y, ey, zero)))
+        store(low, j, smaller)
+        store(own, j, where_positive(lasting - at_least(low_b, low_l), smaller, absent))
+    # what can arrive from pairs up to `frames` places away, each step of the way down by the slope: shifts by 1, 2, ..
+    # frames / 2 see frames - 1 of them, and one more shift by 1 the last
     slope = SPAN // frames
     shift = 1
-    seen = 1
     while True:
-        fall = shift * slope
-        left_top, left_low = top[PAD - shift : PAD - shift + size], low[PAD - shift : PAD - shift + size]
-        next_top, next_low = wide_top[PAD : PAD + size], wide_low[PAD : PAD + size]
-        here_top, here_low = top[PAD : PAD + size], low[PAD : PAD + size]
-        for j in range(size):
-            next_top[j] = max(here_top[j], left_top[j] - fall)
-            next_low[j] = min(here_low[j], left_low[j])
+        final = shift >= frames
+        away = side if final else side * shift
+        fall = splat(slope if final else slope * shift)
+        for j in range(first, last, VECTOR):
+            store(wide_top, j, at_least(load(top, j), load(top, j + away) - fall))
+            store(wide_low, j, at_most(load(low, j), load(low, j + away)))
         top, wide_top = wide_top, top
         low, wide_low = wide_low, low
-        if seen > frames:
+        if final:
             break
-        seen *= 2
-        shift = seen if seen < frames else 1
-        if seen == frames:
-            seen = frames + 1
+        shift *= 2
     # Where both states of a pair hold mass, what reaches them counts only if it is not far smaller, for it shares their
     # future. A state that is 0, or that a masked class can make 0, takes whatever comes.
-    pair_top, pair_low = top[PAD : PAD + size], low[PAD : PAD + size]
-    gap = 0
-    for j in range(size):
-        gap = max(gap, pair_top[j] - (pair_own[j] if pair_own[j] < ABSENT else pair_low[j]))
-    if gap > GAP:
+    gap = splat(0)
+    for j in range(first, last, VECTOR):
+        least = load(own, j)
+        gap = at_least(gap, load(top, j) - where_positive(absent - least, least, load(low, j)))
+    if largest_of(gap) > GAP:
         return False
-    for j in range(size):
-        e = pair_top[j] if pair_top[j] > ZERO_EXPONENT // 2 else NO_MASS
-        b[j] *= bounded_power_of_two(eb[j] - e, 1022)
-        l[j] *= bounded_power_of_two(el[j] - e, 1022)
-        eb[j] = e
-        el[j] = e
+    half, none = splat(ZERO_EXPONENT // 2), splat(NO_MASS)
+    for j in range(first, last, VECTOR):
+        here = load(top, j)
+        e = where_positive(here - half, here, none)
+        store(b, j, load(b, j) * bounded_powers_of_two(load(eb, j) - e, 1022))
+        store(l, j, load(l, j) * bounded_powers_of_two(load(el, j) - e, 1022))
+        store(eb, j, e)
+        store(el, j, e)
     return True
 
 
 @kernel
-def step_factors(e, skip, right, skip_right, first, last):
-    """What label j - 1 is multiplied by on its way to blank j (`right`) and to label j (`skip_right`)."""
-    full_width_vectors()
-    e, e_left = e[first:last], e[first - 1 : last - 1]
-    skip, right, skip_right = skip[first:last], right[first:last], skip_right[first:last]
-    for j in range(e.size):
-        right[j] = bounded_power_of_two(e_left[j] - e[j], 1000)
-        skip_right[j] = skip[j] * right[j]
-
-
-@kernel
-def meeting_weights(e, e_mirrored, offset, weight, first, last):
-    """2**(forward exponent + backward exponent - offset) of each label, at the forward places."""
-    full_width_vectors()
-    mirrored = e.size - last
-    e, weight = e[first:last], weight[first:last]
-    e_mirrored = e_mirrored[mirrored : mirrored + e.size]
-    for j in range(e.size):
-        back = np.uint64(e.size - 1 - j)
-        weight[j] = bounded_power_of_two(e[j] + e_mirrored[back] - offset, WEIGHT_BITS)
-
-
-@kernel
-def expand(emission, slots, p, first, last):
-    """p[k, place] = emission of the label at that place in frame k; slots point to a zero where there is no label."""
-    full_width_vectors()
-    slots = slots[first:last]
-    for k in range(emission.shape[0]):
-        table = emission[k]
-        row = p[k][first:last]
-        for j in range(row.size):
-            row[j] = table[slots[j]]
-
-
-@kernel
-def advance(b, l, right, skip_right, p, emission, first, last):
-    """Move the states at places first to last on by emission.shape[0] frames, in place.
+def factors(e, skip, j, side):
+    """What the neighbour's label is multiplied by on its way to blank and to label, for the pairs from place j on.
 
     Args:
-        b, l, right, skip_right: state arrays and the factors of `step_factors`.
-        p: (K, PAD + W + PAD) emissions of labels, from `expand`, at this direction's places.
-        emission: (K, classes + 1), the blank's at [:, 0].
+        e: the held exponents. skip: 1.0 where a label differs from its left neighbour, else 0.0.
     """
-    full_width_vectors()
-    b, l = b[first:last], l[first:last]
-    right, skip_right = right[first:last], skip_right[first:last]
-    for k in range(emission.shape[0]):
-        p_blank = emission[k, 0]
-        p_label = p[k][first:last]
-        label_left = 0.0
-        for j in range(b.size):
-            blank, label = b[j], l[j]
-            b[j] = (blank + label_left * right[j]) * p_blank
-            l[j] = (label + blank + label_left * skip_right[j]) * p_label[j]
-            label_left = label
+    right = bounded_powers_of_two(load(e, j + side) - load(e, j), STEP_BITS)
+    return right, right * load(skip, j if side < 0 else j + 1)
 
 
 @kernel
-def advance_and_record(b, l, right, skip_right, weight, p, emission, first, last, recorded):
-    """`advance`, and keep each frame's labels before their emission, weighted and mirrored, for `advance_and_meet`.
+def clear_history(history, frames):
+    """No mass comes from beyond the first pair."""
+    for k in range(frames):
+        store(history, (k, 0), splat(0.0))
+
+
+@kernel
+def advance(states, target, table, frames, first, last, history):
+    """Move the forward states at places first to last on by some frames, in place.
 
     Args:
-        weight: from `meeting_weights`.
-        p: (K, PAD + W + PAD) emissions of labels, at the *mirrored* places.
-        recorded: (K, PAD + W + PAD) output, at the mirrored places.
+        states: a `lattice.States`, its exponents held.
+        target: a `lattice.Target`.
+        table: (BLOCK, K) emissions, the blank's at [:, 0].
+        history: (BLOCK, VECTOR) scratch.
     """
-    full_width_vectors()
-    b, l, weight = b[first:last], l[first:last], weight[first:last]
-    right, skip_right = right[first:last], skip_right[first:last]
-    mirrored = recorded.shape[1] - last
-    for k in range(emission.shape[0]):
-        p_blank = emission[k, 0]
-        p_label = p[k][mirrored : mirrored + b.size]
-        row = recorded[k][mirrored : mirrored + b.size]
-        label_left = 0.0
-        for j in range(b.size):
-            back = np.uint64(b.size - 1 - j)  # unsigned: a possibly negative index would not vectorise
-            blank, label = b[j], l[j]
-            y = label + blank + label_left * skip_right[j]
-            row[back] = y * weight[j]
-            b[j] = (blank + label_left * right[j]) * p_blank
-            l[j] = y * p_label[back]
-            label_left = label
+    b, l, e, slots = states.b, states.l, states.eb, target.slots
+    clear_history(history, frames)
+    for j in range(first, last, PAD):
+        i = j + VECTOR
+        b0, l0, slots0 = load(b, j), load(l, j), load(slots, j)
+        b1, l1, slots1 = load(b, i), load(l, i), load(slots, i)
+        to_blank0, to_label0 = factors(e, target.skip, j, LEFT)
+        to_blank1, to_label1 = factors(e, target.skip, i, LEFT)
+        for k in range(frames):
+            p_blank = splat(table[k, 0])
+            left0, left1 = from_left(load(history, (k, 0)), l0), from_left(l0, l1)
+            store(history, (k, 0), l1)
+            l0, b0 = (l0 + b0 + left0 * to_label0) * gather(table, (k, 0), slots0), (b0 + left0 * to_blank0) * p_blank
+            l1, b1 = (l1 + b1 + left1 * to_label1) * gather(table, (k, 0), slots1), (b1 + left1 * to_blank1) * p_blank
+        store(b, j, b0)
+        store(l, j, l0)
+        store(b, i, b1)
+        store(l, i, l1)
 
 
 @kernel
-def advance_and_meet(b, l, right, skip_right, p, emission, first, last, order, joint):
-    """`advance` backwards in time, multiplying with what the forward direction recorded for the same frame.
+def advance_and_record(states, e_back, offset, target, table, frames, first, last, history, tiles):
+    """`advance`, and keep each frame's labels before their emission, weighted for `advance_and_meet`.
 
     Args:
-        order: (K,) K - 1 to 0. From memory, for LLVM hoists its test that no arrays overlap out of a loop that counts
-            down, and then gets it wrong, on the safe side: it would run the scalar loop.
-        joint: from `advance_and_record`; overwritten with forward times backward of each label.
+        e_back: held exponents of the backward states.
+        offset: what the sum of a forward and a backward exponent is counted from.
+        tiles: (places / VECTOR, BLOCK, VECTOR) output: [g, k] has the labels of the g-th vector in frame k.
     """
-    full_width_vectors()
-    b, l = b[first:last], l[first:last]
-    right, skip_right = right[first:last], skip_right[first:last]
-    for step in range(order.size):
-        k = order[step]
-        p_blank = emission[k, 0]
-        p_label = p[k][first:last]
-        row = joint[k][first:last]
-        label_left = 0.0
-        for j in range(b.size):
-            blank, label = b[j], l[j]
-            y = (label + blank + label_left * skip_right[j]) * p_label[j]
-            row[j] = row[j] * y
-            b[j] = (blank + label_left * right[j]) * p_blank
-            l[j] = y
-            label_left = label
+    b, l, e, slots = states.b, states.l, states.eb, target.slots
+    clear_history(history, frames)
+    for j in range(first, last, PAD):
+        i, g = j + VECTOR, j // VECTOR
+        b0, l0, slots0 = load(b, j), load(l, j), load(slots, j)
+        b1, l1, slots1 = load(b, i), load(l, i), load(slots, i)
+        to_blank0, to_label0 = factors(e, target.skip, j, LEFT)
+        to_blank1, to_label1 = factors(e, target.skip, i, LEFT)
+        weight0 = bounded_powers_of_two(load(e, j) + load(e_back, j) - splat(offset), WEIGHT_BITS)
+        weight1 = bounded_powers_of_two(load(e, i) + load(e_back, i) - splat(offset), WEIGHT_BITS)
+        for k in range(frames):
+            p_blank = splat(table[k, 0])
+            left0, left1 = from_left(load(history, (k, 0)), l0), from_left(l0, l1)
+            store(history, (k, 0), l1)
+            y0, b0 = l0 + b0 + left0 * to_label0, (b0 + left0 * to_blank0) * p_blank
+            y1, b1 = l1 + b1 + left1 * to_label1, (b1 + left1 * to_blank1) * p_blank
+            store(tiles, (g, k, 0), y0 * weight0)
+            store(tiles, (g + 1, k, 0), y1 * weight1)
+            l0 = y0 * gather(table, (k, 0), slots0)
+            l1 = y1 * gather(table, (k, 0), slots1)
+        store(b, j, b0)
+        store(l, j, l0)
+        store(b, i, b1)
+        store(l, i, l1)
 
 
 @kernel
-def copy_pair(x, y, to_x, to_y):
-    """Copy two arrays."""
-    full_width_vectors()
-    for j in range(x.size):
-        to_x[j] = x[j]
-        to_y[j] = y[j]
+def advance_and_meet(states, target, table, frames, first, last, history, tiles):
+    """`advance` of the backward states, multiplying with what the forward ones recorded for the same frame.
+
+    Args:
+        tiles: from `advance_and_record`; overwritten with forward times backward of each label.
+    """
+    b, l, e, slots = states.b, states.l, states.eb, target.slots
+    clear_history(history, frames)
+    for j in range(last - PAD, first - 1, -PAD):
+        i, g = j + VECTOR, j // VECTOR
+        b0, l0, slots0 = load(b, j), load(l, j), load(slots, j)
+        b1, l1, slots1 = load(b, i), load(l, i), load(slots, i)
+        to_blank0, to_label0 = factors(e, target.skip, j, RIGHT)
+        to_blank1, to_label1 = factors(e, target.skip, i, RIGHT)
+        for k in range(frames - 1, -1, -1):
+            p_blank = splat(table[k, 0])
+            right0, right1 = from_right(l0, l1), from_right(l1, load(history, (k, 0)))
+            store(history, (k, 0), l0)
+            l0, b0 = (l0 + b0 + right0 * to_label0) * gather(table, (k, 0), slots0), (b0 + right0 * to_blank0) * p_blank
+            l1, b1 = (l1 + b1 + right1 * to_label1) * gather(table, (k, 0), slots1), (b1 + right1 * to_blank1) * p_blank
+            store(tiles, (g, k, 0), load(tiles, (g, k, 0)) * l0)
+            store(tiles, (g + 1, k, 0), load(tiles, (g + 1, k, 0)) * l1)
+        store(b, j, b0)
+        store(l, j, l0)
+        store(b, i, b1)
+        store(l, i, l1)
 
 
 @kernel
-def copy(x, to):
-    """Copy one array."""
-    full_width_vectors()
-    for j in range(x.size):
-        to[j] = x[j]
+def columns_of_tile(tiles, g, k):
+    """For each of 8 places, one vector g, its numbers in the 8 frames from k on."""
+    return transpose(
+        (
+            load(tiles, (g, k, 0)), load(tiles, (g, k + 1, 0)), load(tiles, (g, k + 2, 0)), load(tiles, (g, k + 3, 0)),
+            load(tiles, (g, k + 4, 0)), load(tiles, (g, k + 5, 0)), load(tiles, (g, k + 6, 0)),
+            load(tiles, (g, k + 7, 0)),
+        )
+    )  # fmt: skip
+
+
+@kernel
+def gather_classes(tiles, slots, first, last, sums):
+    """Sum over the labels of each class, frame by frame, in the order of their places: the same bits every time.
+
+    Args:
+        sums: (K, BLOCK) output; those of frames behind the block's end mean nothing.
+    """
+    sums[:] = 0.0
+    for j in range(first, last, VECTOR):
+        for k in range(0, BLOCK, VECTOR):
+            columns = columns_of_tile(tiles, j // VECTOR, k)
+            for i in range(VECTOR):
+                place = (np.uint64(slots[j + i]), k)
+                store(sums, place, load(sums, place) + columns[i])

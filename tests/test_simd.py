@@ -1,0 +1,184 @@
+"""Vectors as values in kernels, and exp of them, against NumPy."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from numbactc.kernels.cpu import simd
+from numbactc.kernels.cpu.exp import HIGHEST, LOWEST, exp, exp_times
+from numbactc.kernels.cpu.simd import load, load_first, store, store_first
+from numbactc.kernels.jit import FAST_MATH
+
+compiled: Callable[..., Any] = njit(fastmath=FAST_MATH, error_model="numpy")
+
+
+@compiled
+def exp_of(x, to):  # type: ignore[no-untyped-def]
+    for i in range(0, x.size, simd.lanes_of(x)):
+        store(to, i, exp(load(x, i)))
+
+
+@compiled
+def exp_times_of(x, factor, to):  # type: ignore[no-untyped-def]
+    for i in range(0, x.size, simd.lanes_of(x)):
+        store(to, i, exp_times(load(x, i), simd.splat(factor)))
+
+
+def arguments(dtype: type) -> np.ndarray:
+    """Numbers all over the range of exp, and as many near 0."""
+    width = np.dtype(dtype).itemsize * 8
+    numbers = np.concatenate([np.linspace(LOWEST[width], HIGHEST[width], 4096), np.linspace(-2, 2, 4096)])
+    return numbers.astype(dtype).clip(LOWEST[width], HIGHEST[width])
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 1.3e-7), (np.float64, 3.5e-16)])
+def test_exp_is_exact_to_its_last_digit(dtype: type, bound: float) -> None:
+    """Everywhere: n and f are found to twice the precision. A unit in the last place is 1.2e-7 or 2.2e-16."""
+    x = arguments(dtype)
+    result = np.empty_like(x)
+    exp_of(x, result)
+    # long double is wide enough for both on x86; elsewhere it may be float64
+    exact = np.exp(x.astype(np.longdouble))
+    slack = 0.0 if np.finfo(np.longdouble).eps < 1e-18 else 2.3e-16
+    assert np.abs(result.astype(np.longdouble) / exact - 1).max() <= bound + slack
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_at_the_ends(dtype: type) -> None:
+    width = np.dtype(dtype).itemsize * 8
+    x = np.resize(np.array([-np.inf, -1e30, LOWEST[width], np.nan, HIGHEST[width], 1e30, np.inf, 0.0], dtype), 16)
+    result = np.empty_like(x)
+    exp_of(x, result)
+    low, high = result[2], result[4]
+    assert 0 < low < 2 * np.finfo(dtype).tiny
+    assert np.isfinite(high) and high > np.finfo(dtype).max / 4
+    np.testing.assert_array_equal(result[:8], np.array([low, low, low, np.nan, high, high, high, 1.0], dtype))
+    exp_times_of(x, dtype(3), result)
+    np.testing.assert_array_equal(result[[0, 1, 3, 7]], np.array([0, 0, np.nan, 3], dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [0, 1, 3, 7, 8])
+def test_first_lanes_alone_are_read_and_written(dtype: type, count: int) -> None:
+    @compiled
+    def copy(x, start, count, to):  # type: ignore[no-untyped-def]
+        store_first(to, start, count, load_first(x, start, count, -1))
+
+    @compiled
+    def fill(x, start, count, to):  # type: ignore[no-untyped-def]
+        store(to, 0, load_first(x, start, count, -1))
+
+    x = np.arange(64, dtype=dtype)
+    result = np.full(64, 99, dtype)
+    copy(x, 5, count, result)
+    expected = np.full(64, 99, dtype)
+    expected[5 : 5 + count] = x[5 : 5 + count]
+    np.testing.assert_array_equal(result, expected)
+    fill(x, 5, count, result)
+    lanes = 64 // np.dtype(dtype).itemsize
+    np.testing.assert_array_equal(result[:lanes], [*x[5 : 5 + count], *[-1] * (lanes - count)])
+
+
+@compiled
+def shuffles(x, to):  # type: ignore[no-untyped-def]
+    a, b = load(x, (0, 0)), load(x, (1, 0))
+    store(to, (0, 0), simd.from_left(a, b))
+    store(to, (1, 0), simd.from_right(a, b))
+
+
+@compiled
+def transposed(x, to):  # type: ignore[no-untyped-def]
+    rows = simd.transpose(
+        (
+            load(x, (0, 0)), load(x, (1, 0)), load(x, (2, 0)), load(x, (3, 0)),
+            load(x, (4, 0)), load(x, (5, 0)), load(x, (6, 0)), load(x, (7, 0)),
+        )
+    )  # fmt: skip
+    for i in range(8):
+        store(to, (i, 0), rows[i])
+
+
+def test_neighbours_and_transpose() -> None:
+    x = np.arange(64.0).reshape(8, 8)
+    result = np.empty_like(x)
+    shuffles(x, result)
+    np.testing.assert_array_equal(result[0], [x[0, 7], *x[1, :7]])
+    np.testing.assert_array_equal(result[1], [*x[0, 1:], x[1, 0]])
+    transposed(x, result)
+    np.testing.assert_array_equal(result, x.T)
+
+
+@compiled
+def gathers(x, places, y, to):  # type: ignore[no-untyped-def]
+    store(to, 0, simd.gather(x, 3, load(places, 0)))
+    store(y, 0, simd.gather_listed(y, places, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gather(dtype: type) -> None:
+    x, places = np.random.default_rng(0).random(40), np.random.default_rng(1).integers(0, 30, 17)
+    y, result = np.arange(100, 140, dtype=dtype), np.empty(8)
+    lanes = 64 // np.dtype(dtype).itemsize
+    expected = y[places[1 : 1 + lanes]]
+    gathers(x, places, y, result)
+    np.testing.assert_array_equal(result, x[3 + places[:8]])
+    np.testing.assert_array_equal(y[:lanes], expected)
+
+
+@compiled
+def lanewise(x, y, i, j, floats, integers):  # type: ignore[no-untyped-def]
+    a, b, m, n = load(x, 0), load(y, 0), load(i, 0), load(j, 0)
+    store(floats, (0, 0), a + b)
+    store(floats, (1, 0), a - b)
+    store(floats, (2, 0), a * b)
+    store(floats, (3, 0), simd.multiply_add(a, b, b))
+    store(floats, (4, 0), simd.nearest(a * simd.splat(10.0)))
+    store(floats, (5, 0), simd.at_least(a, b))
+    store(floats, (6, 0), simd.at_most(a, b))
+    store(floats, (7, 0), simd.where_not_less(a, b, a, simd.splat(7.0)))
+    store(floats, (8, 0), simd.with_exponents(m + simd.splat(1023)))
+    store(floats, (9, 0), simd.where_positive(m, a, b))
+    store(integers, (0, 0), m + n)
+    store(integers, (1, 0), m - n)
+    store(integers, (2, 0), m * n)
+    store(integers, (3, 0), simd.at_least(m, n))
+    store(integers, (4, 0), simd.at_most(m, n))
+    store(integers, (5, 0), simd.exponents(simd.at_least(a, simd.splat(0.0))) - simd.splat(1023))
+    return simd.sum_of(a), simd.smallest_of(a), simd.largest_of(a), simd.largest_of(m)
+
+
+def test_lane_by_lane() -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=8), rng.normal(size=8)
+    i, j = rng.integers(-40, 40, 8), rng.integers(-40, 40, 8)
+    floats, integers = np.empty((10, 8)), np.empty((6, 8), np.int64)
+    total, smallest, largest, largest_integer = lanewise(x, y, i, j, floats, integers)
+    expected = [
+        x + y, x - y, x * y, x * y + y, np.rint(x * 10), np.maximum(x, y), np.minimum(x, y),
+        np.where(x >= y, x, 7.0), 2.0**i, np.where(i > 0, x, y),
+    ]  # fmt: skip
+    np.testing.assert_allclose(floats, expected, rtol=1e-15)
+    np.testing.assert_array_equal(integers[:5], [i + j, i - j, i * j, np.maximum(i, j), np.minimum(i, j)])
+    for value, exponent in zip(x.tolist(), integers[5].tolist(), strict=True):
+        assert exponent == (math.frexp(value)[1] - 1 if value > 0 else -1023)
+    assert total == pytest.approx(x.sum(), rel=1e-14)
+    assert (smallest, largest, largest_integer) == (x.min(), x.max(), i.max())
+
+
+@compiled
+def comparisons_with_nan(x, low, to):  # type: ignore[no-untyped-def]
+    a, b = load(x, 0), load(low, 0)
+    store(to, (0, 0), simd.at_least(a, b))
+    store(to, (1, 0), simd.at_most(a, b))
+    store(to, (2, 0), simd.where_not_less(a, b, simd.splat(1.0), simd.splat(0.0)))
+
+
+def test_nan_comes_through() -> None:
+    x, result = np.full(8, np.nan), np.empty((3, 8))
+    comparisons_with_nan(x, np.zeros(8), result)
+    assert np.isnan(result[:2]).all()
+    assert (result[2] == 1.0).all()
