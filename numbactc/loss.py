@@ -34,8 +34,8 @@ def ctc_loss(
 
     Args:
         log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
-            NVIDIA GPU, with any strides: logarithms to base e, as from `log_softmax` over C. T frames, N utterances, C classes. Any
-            value from -inf up, except NaN and +inf, which make that utterance's loss NaN.
+            NVIDIA GPU, with any strides: logarithms to base e, as from `log_softmax` over C. T frames, N utterances, C
+            classes. Any value from -inf up, except NaN and +inf, which make that utterance's loss NaN.
         targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
             utterance; int32 or int64, on the device of the scores or the CPU. Labels from 0 to C - 1 without the blank.
         input_lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64), on the device
@@ -140,7 +140,8 @@ def ctc_loss_with_logits(
 
     Args:
         logits: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
-            NVIDIA GPU, with any strides: scores before a softmax over C, in nats. A number added to all of a frame changes nothing.
+            NVIDIA GPU, with any strides: scores before a softmax over C, in nats. A number added to all of a frame
+            changes nothing.
         targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
             utterance; int32 or int64, on the device of the scores or the CPU. Labels from 0 to C - 1 without the blank.
         input_lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64), on the device

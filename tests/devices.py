@@ -11,7 +11,6 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd import Function
 

@@ -30,7 +30,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 
 def in_a_graph(entry: Loss, **options: Any) -> Loss:
     """The loss between other operations of the same graph, which change no bit."""
-    return compiled(lambda scores, *rest, **keywords: -(-entry(-(-scores), *rest, **keywords)), **options)
+    return compiled(lambda scores, *rest, **keywords: entry(scores * 1.0, *rest, **keywords) * 1.0, **options)
 
 
 @pytest.mark.parametrize("form", ["padded", "concatenated", "lists"])
@@ -164,7 +164,8 @@ def test_what_the_compiler_is_told_of_the_gradient(layout: str) -> None:
     rest = 4, False, 0, True
     gradient = BACKWARD(scores, losses, saved, *rest)
     with FakeTensorMode() as mode:
-        told = BACKWARD(*(mode.from_tensor(each) for each in (scores, losses)), list(map(mode.from_tensor, saved)), *rest)
+        fake = [mode.from_tensor(each) for each in (scores, losses, *saved)]
+        told = BACKWARD(fake[0], fake[1], fake[2:], *rest)
     assert (told.shape, told.stride(), told.dtype) == (gradient.shape, gradient.stride(), gradient.dtype)
 
 
