@@ -285,3 +285,13 @@ def test_the_dispatch_says_what_to_install() -> None:
 def test_a_kernel_that_is_not_there() -> None:
     with pytest.raises(KeyError, match="no such kernel"):
         launch.cubin(Kernel("no such kernel", ()), (9, 0))
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (9, 0), (12, 0)], ids=str)
+def test_machine_code_for_each_kind_of_gpu(capability: tuple[int, int]) -> None:
+    """An ELF file that has the kernel under its own name."""
+    from numbactc.kernels.cuda import compile
+
+    code = compile.cubin(Kernel("prepare", ()), "a_name_of_its_own", capability)
+    assert code.startswith(b"\x7fELF")
+    assert b".text.a_name_of_its_own" in code

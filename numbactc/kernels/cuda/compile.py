@@ -10,12 +10,18 @@ from numbactc.kernels.cuda.plan import Kernel
 
 ENTRY = re.compile(r"\.visible \.entry (\w+)\(")
 
+PTX_FOR = (7, 5)
+"""The compute capability that PTX is made for. It uses nothing newer, every later one takes it, and what is tested
+without a GPU is then what runs on each of them.
+"""
+
 
 def cubin(kernel: Kernel, name: str, capability: tuple[int, int]) -> bytes:
     """Machine code for the compute capability (major, minor), in which the kernel has this name."""
     function, argument_types = build(kernel)
+    signature = types.void(*argument_types)
     ptx, _ = cuda.compile_ptx(
-        function, types.void(*argument_types), cc=capability, launch_bounds=launch_bounds(kernel)
+        function, signature, cc=min(capability, PTX_FOR), launch_bounds=launch_bounds(kernel)
     )
     (mangled,) = ENTRY.findall(ptx)
     options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", fma=False)
