@@ -142,7 +142,6 @@ def test_opcheck_of_the_loss(keep: bool, dtype: torch.dtype) -> None:
     torch.library.opcheck(FORWARD, operator_arguments(random_batch(9, 3, 5, 4, dtype=dtype), keep))
 
 
-@pytest.mark.simulated
 def test_opcheck_of_the_gradient() -> None:
     batch = random_batch(9, 3, 5, 4)
     with torch.no_grad():
