@@ -113,7 +113,7 @@ def check_blank(blank: Any, classes: int) -> int:
 
 
 def check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.ndarray:
-    """Lengths in any form as int64; a copy, for the caller may refill his tensor before backward."""
+    """Lengths in any form as int64."""
     if isinstance(lengths, Tensor):
         check_lengths_dtype(name, lengths)
         array = np.array(lengths.tolist(), dtype=np.int64)

@@ -13,7 +13,7 @@ from numbactc import _validation
 
 
 class DeviceTargets(NamedTuple):
-    """What a batch asks for, on the device of the scores: int32 or int64, rows without gaps."""
+    """What a batch asks for, on the device of the scores: int32 or int64, with any strides."""
 
     labels: Tensor
     """(N, S) padded or (M,) concatenated."""
@@ -47,9 +47,7 @@ def check_targets(
     given["targets"] = labels.reshape(1, -1) if unbatched else labels
     if len(on_gpu) < len(given):
         _upload(given, on_gpu, scores.device)
-    return DeviceTargets(
-        _in_rows(given["targets"]), given["input_lengths"].contiguous(), given["target_lengths"].contiguous(), blank
-    )
+    return DeviceTargets(given["targets"], given["input_lengths"], given["target_lengths"], blank)
 
 
 def _is_on_gpu(name: str, value: Any, scores: Tensor) -> bool:
@@ -66,10 +64,6 @@ def _gpu_lengths(name: str, lengths: Tensor, batch: int, unbatched: bool) -> Ten
         lengths = lengths.reshape(1)
     _validation.check_lengths_shape(name, lengths.shape, batch)
     return lengths
-
-
-def _in_rows(labels: Tensor) -> Tensor:
-    return labels if labels.shape[-1] <= 1 or labels.stride(-1) == 1 else labels.contiguous()
 
 
 def _upload(given: dict[str, Any], on_gpu: set[str], device: torch.device) -> None:

@@ -3,6 +3,7 @@
 Tests that use the fixture `device` run on each device that `--devices` names: see devices.py.
 """
 
+import importlib
 import os
 import random
 import sys
@@ -27,19 +28,26 @@ GARBAGE = 0x5A5A5A5A
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--devices", default="cpu", help=f"of {', '.join(devices.DEVICES)}, separated by commas")
+    text = f"of {', '.join(devices.DEVICES)}, separated by commas; cpu by default, and simulated for tests so marked"
+    parser.addoption("--devices", help=text)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    chosen = metafunc.config.getoption("--devices").split(",")
-    if "device" in metafunc.fixturenames and chosen != ["cpu"]:
-        cpu_only = metafunc.definition.get_closest_marker("cpu_only")
-        metafunc.parametrize("device", ["cpu"] if cpu_only else chosen, indirect=True)
+    """Run tests that use the fixture `device` on each of the devices."""
+    if "device" not in metafunc.fixturenames:
+        return
+    is_marked = metafunc.definition.get_closest_marker
+    small = is_marked("simulated") and not is_marked("slow_to_simulate")
+    chosen = metafunc.config.getoption("--devices") or ("cpu,simulated" if small else "cpu")
+    if is_marked("cpu_only"):
+        chosen = "cpu"
+    if chosen != "cpu":
+        metafunc.parametrize("device", chosen.split(","), indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without the CPU among the devices, what does not depend on a device is left out."""
-    if "cpu" in config.getoption("--devices").split(","):
+    if "cpu" in (config.getoption("--devices") or "cpu").split(","):
         return
 
     def on_a_device(item: pytest.Item) -> bool:
@@ -57,8 +65,9 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if chosen == "cuda":
         monkeypatch.setattr(loss, "_loss", devices.on_cuda(loss._loss))
     elif chosen == "simulated":
-        simulated = pytest.importorskip("simulated")
-        simulated.install(monkeypatch)
+        if not devices.CAN_SIMULATE:
+            pytest.skip("the simulator needs numba-cuda and greenlet")
+        importlib.import_module("simulated").install(monkeypatch)
     else:
         assert chosen == "cpu", f"--devices knows {', '.join(devices.DEVICES)}"
     return chosen

@@ -1,13 +1,14 @@
 """The same tests on another device: what goes into a loss moves there, what comes out moves back.
 
+    pytest                              on the CPU; small ones also on a GPU that is simulated: see simulated.py
     pytest --devices cpu,cuda           tests that use the fixture `device` run once on each
-    pytest --devices simulated          the CUDA kernels' own source on the CPU: see simulated.py
 
 A test need not know. It passes tensors on the CPU and gets its losses and gradients there; between the two everything,
 lengths and targets included, is on the device, with the strides that the test chose.
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 DEVICES = ("cpu", "simulated", "cuda")
+
+CAN_SIMULATE = all(find_spec(module) for module in ("numba_cuda", "greenlet"))
 
 
 class Move(Function):

@@ -17,6 +17,7 @@ def batch() -> Batch:
     return random_batch(16, 3, 6, 5)
 
 
+@pytest.mark.simulated
 def test_backward_twice_gives_the_same_bits(entry: Loss, batch: Batch) -> None:
     scores, weights = batch.scores.clone().requires_grad_(), torch.randn(3)
     losses = entry(scores, *batch.arguments(), reduction="none")
@@ -61,6 +62,7 @@ def test_two_losses_of_one_input(entry: Loss, batch: Batch) -> None:
     torch.testing.assert_close(scores.grad, separate, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.simulated
 def test_no_grad_gives_the_same_loss_without_a_graph(entry: Loss, batch: Batch) -> None:
     scores = batch.scores.clone().requires_grad_()
     tracked = entry(scores, *batch.arguments(), reduction="none")
@@ -81,6 +83,7 @@ def test_inference_mode(entry: Loss, batch: Batch) -> None:
     assert same_bits(losses.clone(), entry(batch.scores, *batch.arguments(), reduction="none"))
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 def test_a_second_derivative_is_refused(entry: Loss, batch: Batch, reduction: str) -> None:
     """Also where grad_output is a constant: to leave the second-order term out in silence would be a wrong gradient."""
@@ -115,6 +118,7 @@ def test_scores_changed_in_place_before_backward_are_noticed(entry: Loss, batch:
         assert same_bits(gradient, truth)
 
 
+@pytest.mark.simulated
 def test_targets_and_lengths_changed_before_backward_change_nothing(entry: Loss, batch: Batch) -> None:
     """A loader may refill its buffers between forward and backward: right or refused, but never silently wrong."""
     scores = batch.scores.clone().requires_grad_()
@@ -132,6 +136,7 @@ def test_targets_and_lengths_changed_before_backward_change_nothing(entry: Loss,
         assert same_bits(scores.grad, truth)
 
 
+@pytest.mark.simulated
 def test_losses_overwritten_by_the_caller_do_not_reach_backward(entry: Loss) -> None:
     """float64 losses are what the kernels wrote, not rounded: still a copy, not the memory that backward reads."""
     batch = random_batch(16, 3, 6, 5, dtype=torch.float64)
@@ -205,6 +210,7 @@ def test_a_graph_may_be_freed_without_backward(entry: Loss, batch: Batch) -> Non
         loss.backward()
 
 
+@pytest.mark.simulated
 def test_only_some_losses_are_differentiated(entry: Loss, batch: Batch) -> None:
     scores = batch.scores.clone().requires_grad_()
     losses = entry(scores, *batch.arguments(), reduction="none")
@@ -214,6 +220,7 @@ def test_only_some_losses_are_differentiated(entry: Loss, batch: Batch) -> None:
     assert same_bits(scores.grad[:, 1], loss_and_gradient(entry, batch)[1][:, 1])
 
 
+@pytest.mark.simulated
 def test_torch_func_grad(entry: Loss, batch: Batch) -> None:
     arguments = batch.arguments()
     gradient = torch.func.grad(lambda scores: entry(scores, *arguments, reduction="sum"))(batch.scores)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import numbactc
 from batches import Batch, Loss, loss_and_gradient, random_batch, same_bits
@@ -67,6 +68,7 @@ def test_without_a_gradient(entry: Loss) -> None:
         assert same_bits(in_a_graph(entry)(batch.scores, *batch.arguments()), entry(batch.scores, *batch.arguments()))
 
 
+@pytest.mark.simulated
 def test_other_sizes_and_lengths_in_the_same_graph(entry: Loss) -> None:
     """With dynamic shapes nothing is compiled again, and the longest target, which sizes memory, may change."""
     loss = in_a_graph(entry, dynamic=True)
@@ -133,18 +135,37 @@ def operator_arguments(batch: Batch, keep: bool, unbatched: bool = False) -> tup
     return scores, *batch.arguments(), batch.blank, True, unbatched, False, keep
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_opcheck_of_the_loss(keep: bool, dtype: torch.dtype) -> None:
     torch.library.opcheck(FORWARD, operator_arguments(random_batch(9, 3, 5, 4, dtype=dtype), keep))
 
 
+@pytest.mark.simulated
 def test_opcheck_of_the_gradient() -> None:
     batch = random_batch(9, 3, 5, 4)
     with torch.no_grad():
         losses, saved = FORWARD(*operator_arguments(batch, keep=True))
     for scores in (batch.scores, batch.scores.transpose(0, 1).contiguous().transpose(0, 1)):
         torch.library.opcheck(BACKWARD, (scores, torch.randn_like(losses), saved, 4, False, 0, True))
+
+
+@pytest.mark.parametrize("layout", ["(T, N, C)", "(N, T, C)", "strided"])
+def test_what_the_compiler_is_told_of_the_gradient(layout: str) -> None:
+    """Its strides too, which opcheck does not compare, and on which compiled code relies."""
+    batch = random_batch(9, 3, 5, 4)
+    scores = batch.scores
+    if layout == "(N, T, C)":
+        scores = scores.transpose(0, 1).contiguous().transpose(0, 1)
+    elif layout == "strided":
+        scores = torch.stack([scores, scores], -1)[..., 0]
+    losses, saved = FORWARD(scores, *batch.arguments(), batch.blank, True, False, False, True)
+    rest = 4, False, 0, True
+    gradient = BACKWARD(scores, losses, saved, *rest)
+    with FakeTensorMode() as mode:
+        told = BACKWARD(*(mode.from_tensor(each) for each in (scores, losses)), list(map(mode.from_tensor, saved)), *rest)
+    assert (told.shape, told.stride(), told.dtype) == (gradient.shape, gradient.stride(), gradient.dtype)
 
 
 def test_a_second_derivative_of_the_operator_is_refused() -> None:

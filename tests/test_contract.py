@@ -56,6 +56,7 @@ def test_the_same_call_as_torchs(blank: int, reduction: str, zero_infinity: bool
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize(
     ("dtype", "loss_dtype"),
     [
@@ -88,6 +89,7 @@ def test_half_precision_is_float32_on_the_upcast_input(entry: Loss, dtype: torch
     assert same_bits(gradient, float32_gradient.to(dtype))
 
 
+@pytest.mark.simulated
 def test_batch_first_is_the_same_numbers(entry: Loss, batch: Batch) -> None:
     """A transposed view, and memory that is (N, T, C) by itself: the bits are those of (T, N, C)."""
     losses, gradient = loss_and_gradient(entry, batch)
@@ -105,6 +107,7 @@ def test_batch_first_is_keyword_only(entry: Loss, batch: Batch) -> None:
         entry(batch.scores, *batch.arguments(), 0, "mean", False, True)
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize("layout", ["transposed", "strided-classes", "sliced", "flipped-storage", "expanded", "offset"])
 def test_any_strides(entry: Loss, batch: Batch, layout: str) -> None:
     scores = batch.scores
@@ -132,6 +135,7 @@ def test_any_strides(entry: Loss, batch: Batch, layout: str) -> None:
     torch.testing.assert_close(actual_gradient, gradient, rtol=0, atol=3e-6)
 
 
+@pytest.mark.simulated
 def test_views_that_are_negative_or_conjugate_on_read(entry: Loss, batch: Batch) -> None:
     negated = torch.complex(torch.zeros_like(batch.scores), -batch.scores).conj().imag
     assert negated.is_neg()
@@ -150,6 +154,7 @@ def test_offsets_beyond_32_bits(entry: Loss) -> None:
     assert same_bits(entry(far, *batch.arguments(), reduction="none"), truth)
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
 @pytest.mark.parametrize("form", ["padded", "concatenated", "strided", "padded-with-garbage"])
 def test_forms_of_targets(entry: Loss, batch: Batch, form: str, dtype: torch.dtype) -> None:
@@ -167,6 +172,7 @@ def test_forms_of_targets(entry: Loss, batch: Batch, form: str, dtype: torch.dty
     assert same_bits(actual, losses_of(entry, batch))
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize("form", ["int32", "int64", "list", "tuple", "strided", "mixed"])
 def test_forms_of_lengths(entry: Loss, batch: Batch, form: str) -> None:
     T, L = batch.input_lengths, batch.target_lengths
@@ -184,6 +190,7 @@ def test_forms_of_lengths(entry: Loss, batch: Batch, form: str) -> None:
     assert same_bits(entry(batch.scores, batch.padded(), *lengths, reduction="none"), losses_of(entry, batch))
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize("form", ["scalar", "one-element", "list", "tuple"])
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 def test_unbatched(entry: Loss, reduction: str, form: str) -> None:
@@ -207,6 +214,7 @@ def test_unbatched(entry: Loss, reduction: str, form: str) -> None:
     assert same_bits(scores.grad, batched.grad.squeeze(1))
 
 
+@pytest.mark.simulated
 def test_reductions(entry: Loss) -> None:
     batch = Batch(torch.randn(9, 3, 4), [[1, 2, 3], [], [2]], [9, 8, 7])
     arguments = batch.arguments()
@@ -237,6 +245,7 @@ def test_blank_anywhere(entry: Loss, blank: int) -> None:
     torch.testing.assert_close(moved_gradient, gradient[:, :, order], rtol=0, atol=3e-6)
 
 
+@pytest.mark.simulated
 def test_the_callers_tensors_are_only_read(entry: Loss, batch: Batch) -> None:
     scores, weights = batch.scores.clone().requires_grad_(), torch.randn(4)
     tensors = [scores, *batch.arguments(), weights]

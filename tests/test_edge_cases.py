@@ -11,7 +11,7 @@ from batches import Batch, Loss, loss_and_gradient, same_bits
 from closeness import assert_right_gradient, assert_right_losses, with_logits
 from oracles import expected
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = [pytest.mark.usefixtures("device"), pytest.mark.simulated]
 
 INF = math.inf
 
@@ -191,6 +191,7 @@ def test_frames_beyond_the_input_length_have_a_gradient_of_exactly_zero(entry: L
     assert gradient[:4, 1].any()
 
 
+@pytest.mark.slow_to_simulate
 @pytest.mark.parametrize("T", [10_000, 100_000])
 def test_many_frames_neither_overflow_nor_underflow(entry: Loss, T: int) -> None:
     scores = torch.randn(T, 1, 5)

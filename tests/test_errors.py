@@ -9,7 +9,7 @@ import torch
 import numbactc
 from batches import Loss
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = [pytest.mark.usefixtures("device"), pytest.mark.simulated]
 
 
 def naming(*parts: object) -> str:

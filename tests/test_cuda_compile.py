@@ -1,0 +1,111 @@
+"""Kernels compile for seven architectures without a GPU or a driver, and keep all that they hold in registers.
+
+A specialisation goes through Numba once; its PTX, which any of the architectures takes, through the assembler for each.
+"""
+
+import functools
+import re
+
+import pytest
+from cuda.core import Linker, LinkerOptions, ObjectCode
+from numba import cuda, types
+
+from numbactc.kernels.cuda import build
+from numbactc.kernels.cuda.plan import Call, Kernel, plan
+from numbactc.kernels.cuda.sweep import frames_ahead
+
+ARCHITECTURES = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)]
+
+ROWS = [
+    ("float32", 4, 1, 4), ("float32", 1, 1, 1), ("float32", 4, 16, 4), ("bfloat16", 8, 1, 4), ("bfloat16", 8, 4, 4),
+    ("float16", 8, 4, 2), ("float64", 2, 4, 4),
+]  # fmt: skip
+LATTICES = [("float32", 1, 0), ("float32", 2, 0), ("float32", 4, 0), ("float32", 4, 1), ("float64", 2, 0), ("float64", 4, 1)]
+KERNELS = [
+    Kernel("prepare", ()),
+    *(Kernel(name, options) for options in ROWS for name in ("rows_forward", "rows_backward")),
+    *(Kernel(name, options) for options in LATTICES for name in ("lattice_outer", "lattice_inner")),
+]
+
+
+@functools.cache
+def ptx_of(kernel: Kernel, compute_capability: tuple[int, int] = (7, 5)) -> str:
+    function, argument_types = build.build(kernel)
+    bounds = build.launch_bounds(kernel)
+    ptx, _ = cuda.compile_ptx(function, types.void(*argument_types), cc=compute_capability, launch_bounds=bounds)
+    return str(ptx)
+
+
+def assembler_log(ptx: str, architecture: tuple[int, int]) -> str:
+    options = LinkerOptions(arch=f"sm_{architecture[0]}{architecture[1]}", ptxas_options=["-v"], fma=False)
+    linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
+    assert linker.link("cubin").code
+    return str(linker.get_info_log())
+
+
+def assert_registers_only(log: str) -> None:
+    frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    assert frames, log
+    assert all(set(numbers) == {"0"} for numbers in frames), log
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: "-".join(map(str, (kernel.name, *kernel.options))))
+def test_no_stack_and_no_spill_on_any_architecture(kernel: Kernel) -> None:
+    ptx = ptx_of(kernel)
+    assert ".local" not in ptx
+    assert "call" not in re.sub(r"//.*", "", ptx), "everything is inlined"
+    for architecture in ARCHITECTURES:
+        assert_registers_only(assembler_log(ptx, architecture))
+
+
+def test_a_spill_would_be_noticed() -> None:
+    def too_much(values: object, count: object) -> None:
+        kept = cuda.local.array(400, types.float32)
+        for k in range(400):
+            kept[k] = values[k]  # type: ignore[index]
+        for k in range(count):  # type: ignore[call-overload]
+            values[k] = kept[k]  # type: ignore[index]
+
+    ptx, _ = cuda.compile_ptx(too_much, types.void(types.CPointer(types.float32), types.int32), cc=(7, 5))
+    with pytest.raises(AssertionError):
+        assert_registers_only(assembler_log(str(ptx), (9, 0)))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
+def test_numba_generates_code_for_each_architecture(architecture: tuple[int, int]) -> None:
+    kernel = Kernel("rows_forward", ("float32", 1, 1, 1))
+    assert_registers_only(assembler_log(ptx_of(kernel, architecture), architecture))
+
+
+def test_plans_ask_for_kernels_that_exist() -> None:
+    for dtype in ("float32", "float64", "bfloat16", "float16"):
+        for classes, width in ((29, 100), (5000, 40), (100_000, 2000)):
+            what = plan(Call(400, 16, classes, width, False, dtype, True, True))
+            for launch in (*what.forward, *what.backward):
+                assert launch.kernel.name in build.KERNELS
+                assert launch.block <= build.launch_bounds(launch.kernel)
+
+
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k.name.startswith("rows") and k.options[1] != 1], ids=str)
+def test_rows_are_read_in_vectors_of_16_bytes(kernel: Kernel) -> None:
+    vectors = re.findall(r"ld\.global\.v(\d)\.[a-z](\d+)", ptx_of(kernel))
+    sizes = [int(count) * int(bits) // 8 for count, bits in vectors]
+    # NVVM takes eight numbers of 16 bits as two vectors of four, which the assembler makes one
+    wanted = int(kernel.options[3])
+    assert sizes.count(16) >= wanted or sizes.count(8) >= 2 * wanted, sizes
+    if kernel.name == "rows_backward":
+        assert re.search(r"st\.global\.v[24]", ptx_of(kernel))
+
+
+@pytest.mark.parametrize("name", ["lattice_outer", "lattice_inner"])
+@pytest.mark.parametrize("pairs", [1, 2, 4])
+def test_the_recursion_does_not_drift_into_64_bits(name: str, pairs: int) -> None:
+    """Numba widens sums of int32. Each frame has a few addresses; arithmetic on exponents must stay at 32 bits."""
+    ptx = ptx_of(Kernel(name, ("float32", pairs, 0)))
+    lines = ptx.splitlines()
+    shuffles = [number for number, line in enumerate(lines) if "shfl.sync.up" in line]
+    ahead = frames_ahead(types.float32, pairs)
+    first, last = shuffles[0], shuffles[2 * ahead - 2]  # two a frame: the first to the last frame of the ring
+    wide = [line for line in lines[first:last] if re.match(r"\s*(add|sub|min|max|mul|mad|shl|setp)\.[a-z.]*[su]64", line)]
+    assert len(wide) / (ahead - 1) <= 8 + 2 * pairs, "\n".join(wide)
+    assert not [line for line in wide if re.match(r"\s*(min|max|setp)", line)]
