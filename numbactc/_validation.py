@@ -152,6 +152,10 @@ def check_range(name: str, lengths: np.ndarray, largest: int | None, meaning: st
 def _check_labels(
     labels: np.ndarray, starts: np.ndarray, target_lengths: np.ndarray, classes: int, blank: int
 ) -> None:
+    if not labels.size:
+        return
+    if blank == 0 and labels.min() > 0 and labels.max() < classes:
+        return
     bad = (labels < 0) | (labels >= classes) | (labels == blank)
     if not bad.any():
         return

@@ -11,8 +11,8 @@ from processes import REPOSITORY, run_python
 
 CALLEE = "from numbactc.kernels.jit import kernel\n\n\n@kernel\ndef callee(x):\n    return x + 1\n"
 CALLER = (
-    "from numbactc.kernels.callee import callee\nfrom numbactc.kernels.jit import kernel\n\n\n"
-    "@kernel\ndef caller(x):\n    return 10 * callee(x)\n"
+    "from numbactc.kernels.callee import callee\nfrom numbactc.kernels.jit import entry\n\n\n"
+    "@entry\ndef caller(x):\n    return 10 * callee(x)\n"
 )
 RUN = (
     "import json\n"

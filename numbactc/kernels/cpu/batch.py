@@ -15,7 +15,7 @@ from numbactc.kernels.cpu import lattice, rows
 from numbactc.kernels.cpu.lattice import Checkpoints, Emissions, Scratch, States, Target
 from numbactc.kernels.cpu.linear import BLOCK, VECTOR
 from numbactc.kernels.cpu.load import load_row, result_row, store_row
-from numbactc.kernels.jit import borrow, kernel
+from numbactc.kernels.jit import borrow, entry, kernel
 from numbactc.kernels.scaled import log2_bound
 
 LN_2 = math.log(2.0)
@@ -70,7 +70,7 @@ def distinct_classes(labels, blank, last_seen, classes, slots):
     return count
 
 
-@kernel
+@entry
 def padded(count):
     """Columns for the scores of count classes and at least one for none, in whole vectors."""
     return (count + COLUMNS) // COLUMNS * COLUMNS
@@ -213,7 +213,7 @@ def one_loss(slots, emissions, keep, workspace):
     return (math.log2(m) + e) * LN_2
 
 
-@kernel
+@entry
 def forward(
     storage, strides, classes_in_row, targets, starts, input_lengths, target_lengths, blank, normalise, keep,
     utterances, losses, row_stats, class_counts, classes, posteriors,
@@ -275,7 +275,7 @@ def forward(
             losses[n] = max(loss, 0.0) if normalise else loss
 
 
-@kernel
+@entry
 def backward(
     storage, strides, input_lengths, normalise, utterances, losses, row_stats, class_counts, classes, posteriors,
     grad_output, gradient, gradient_strides, classes_in_row,
