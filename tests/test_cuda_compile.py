@@ -20,7 +20,7 @@ ROWS = [
     ("float32", 4, 1, 4), ("float32", 1, 1, 1), ("float32", 4, 16, 4), ("bfloat16", 8, 1, 4), ("bfloat16", 8, 4, 4),
     ("float16", 8, 4, 2), ("float64", 2, 4, 4),
 ]  # fmt: skip
-LATTICES = [("float32", 1, 0), ("float32", 2, 0), ("float32", 4, 0), ("float32", 4, 1), ("float64", 2, 0), ("float64", 4, 1)]
+LATTICES = [("float32", 1, 0), ("float32", 2, 0), ("float32", 4, 0), ("float32", 4, 1), ("float64", 1, 0), ("float64", 2, 1)]
 KERNELS = [
     Kernel("prepare", ()),
     *(Kernel(name, options) for options in ROWS for name in ("rows_forward", "rows_backward")),

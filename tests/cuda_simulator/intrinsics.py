@@ -111,6 +111,10 @@ def store_scaled(pointer: Pointer, index: Any, m: Any, e: Any) -> None:
     pointer.buffer.integers[at] = e
 
 
+def prefetch(pointer: Pointer, index: Any) -> None:
+    assert 0 <= pointer.base + index < pointer.buffer.array.size, pointer.buffer.name
+
+
 def bfloat16_to_float32(bits: Any) -> Any:
     return np.uint32(int(bits) << 16).view(np.float32)
 
@@ -140,7 +144,7 @@ INTRINSICS: dict[str, Any] = {
         function.__name__: function
         for function in (
             mul, add, fma, maximum, reciprocal, exp2, nearest_integer, bits_of, float_of, power_of_two, normalise, offset, load_scaled,
-            store_scaled, bfloat16_to_float32, float32_to_bfloat16, float16_to_float32, float32_to_float16,
+            store_scaled, prefetch, bfloat16_to_float32, float32_to_bfloat16, float16_to_float32, float32_to_float16,
         )
     },
 }  # fmt: skip

@@ -237,6 +237,19 @@ def store_scaled(typingctx: Any, pointer: Any, index: Any, m: Any, e: Any) -> An
 
 
 @intrinsic
+def prefetch(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """Have the element at pointer[index] brought to the L2 cache; nobody waits for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = builder.ptrtoint(builder.gep(args[0], [args[1]]), LONG)
+        assembly = ir.InlineAsm(ir.FunctionType(ir.VoidType(), [LONG]), "prefetch.global.L2 [$0];", "l", side_effect=True)
+        builder.call(assembly, [address])
+        return context.get_dummy_value()
+
+    return types.void(pointer, index), generate
+
+
+@intrinsic
 def bfloat16_to_float32(typingctx: Any, bits: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(builder.shl(builder.zext(args[0], WORD), WORD(16)), ir.FloatType())
