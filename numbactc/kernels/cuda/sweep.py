@@ -36,7 +36,7 @@ ALL_LANES = 0xFFFFFFFF
 
 def frames_ahead(real: Any, pairs: int) -> int:
     """Frames whose emissions are on their way to registers: enough to hide a load from L2, and no spill."""
-    return 2 if pairs == MOST_PAIRS else 4
+    return 2 if pairs == MOST_PAIRS or (real == float64 and pairs > 1) else 4
 
 
 FRAMES_TO_L2 = 8
