@@ -15,8 +15,8 @@ INTEGERS, PLACES, DOUBLES = CPointer(int32), CPointer(int64), CPointer(float64)
 KERNELS: dict[str, Callable[..., Any]] = {
     "prepare": make_prepare,
     "rows_forward": make_rows_forward,
-    "lattice_outer": lambda *options: make_lattice(*options, inner=False),
-    "lattice_inner": lambda *options: make_lattice(*options, inner=True),
+    "lattice_outer": lambda real, pairs, tiled: make_lattice(real, pairs, tiled, inner=False),
+    "lattice_inner": lambda real, pairs, tiled: make_lattice(real, pairs, tiled, inner=True),
     "rows_backward": make_rows_backward,
 }
 

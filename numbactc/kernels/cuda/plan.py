@@ -166,13 +166,13 @@ def plan(call: Call) -> Plan:
     block = max(4 * WARP, team)
     rows = (-(-T * N // (block // team)), 1)
     lattice_options = (real_of(call.dtype), pairs, tiled)
-    forward = (
+    forward: tuple[Launch, ...] = (
         Launch(Kernel("prepare", ()), (N, 1), 128),
         *([Launch(Kernel("rows_forward", row_options), rows, block)] if T else []),
         Launch(Kernel("lattice_outer", lattice_options), (N, 3), WARP * warps),
         Launch(Kernel("lattice_inner", lattice_options), (N, 2 if call.keep else 1), WARP * warps),
     )
-    backward = (Launch(Kernel("rows_backward", row_options), rows, block),)
+    backward: tuple[Launch, ...] = (Launch(Kernel("rows_backward", row_options), rows, block),)
     if N == 0:
         forward, backward = (), ()
     if T == 0:

@@ -108,7 +108,7 @@ class Lane(NamedTuple):
 
 
 def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -> Any:
-    """A device function for all threads of a block: sweep(task, shared, chunk, chunks) does so many from number chunk on.
+    """A device function for all threads of a block: sweep(task, shared, chunk, chunks) does so many chunks.
 
     Args:
         real: float32 or float64.
@@ -223,9 +223,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
                 # what enters the blank: from itself and the label before. Exponents are aligned to the largest of those
                 # that count, so that nothing is lost beside what does not
                 e = max(eb, before_e)
-                into = fma(
-                    before_m, power_of_two(int32(before_e - e), zero), mul(b, power_of_two(int32(eb - e), zero))
-                )
+                into = fma(before_m, power_of_two(int32(before_e - e), zero), mul(b, power_of_two(int32(eb - e), zero)))
                 # what enters the label: from itself and the blank; and, if it may skip, from the label before
                 m1, e1 = into, e
                 if lane.skip[k] == 0:
@@ -329,7 +327,8 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         warps = int32(int32(cuda.blockDim.x) >> int32(5))
         ticks = min(int32(cuda.blockDim.x), int32(HALO))  # always HALO; a compiler that knew would unroll them all
         lane = Lane(
-            cuda.local.array(K, real), cuda.local.array(K, int32), cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
             cuda.local.array(K, int32), cuda.local.array(K, int32),
             cuda.local.array(DK, real), cuda.local.array(DK, int32),
             cuda.local.array(D, real), cuda.local.array(D, int32),
@@ -382,7 +381,8 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         warps = int32(int32(cuda.blockDim.x) >> int32(5))
         ticks = min(int32(cuda.blockDim.x), int32(HALO))
         lane = Lane(
-            cuda.local.array(K, real), cuda.local.array(K, int32), cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
             cuda.local.array(K, int32), cuda.local.array(K, int32),
             cuda.local.array(DK, real), cuda.local.array(DK, int32),
             cuda.local.array(D, real), cuda.local.array(D, int32),
