@@ -15,14 +15,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from breaks import BREAKS, Break
+from breaks import BREAKS as CPU_BREAKS
+from breaks import Break
+from cuda_breaks import CUDA_BREAKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+BREAKS = [*CPU_BREAKS, *CUDA_BREAKS]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
 
 
 def copy_of_the_repository(folder: Path) -> None:
-    ignored = shutil.ignore_patterns("__pycache__", ".*_cache", ".hypothesis", "recipe", "cuda_simulator")
+    ignored = shutil.ignore_patterns("__pycache__", ".*_cache", ".hypothesis", "recipe")
     for name in ("numbactc", "tests"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
