@@ -15,9 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from breaks import BREAKS, Break
+from breaks import BREAKS as CPU_BREAKS
+from breaks import Break
+from cuda_breaks import CUDA_BREAKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+BREAKS = [*CPU_BREAKS, *CUDA_BREAKS]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
 
 

@@ -20,7 +20,14 @@ ROWS = [
     ("float32", 4, 1, 4), ("float32", 1, 1, 1), ("float32", 4, 16, 4), ("bfloat16", 8, 1, 4), ("bfloat16", 8, 4, 4),
     ("float16", 8, 4, 2), ("float64", 2, 4, 4),
 ]  # fmt: skip
-LATTICES = [("float32", 1, 0), ("float32", 2, 0), ("float32", 4, 0), ("float32", 4, 1), ("float64", 2, 0), ("float64", 4, 1)]
+LATTICES = [
+    ("float32", 1, 0),
+    ("float32", 2, 0),
+    ("float32", 4, 0),
+    ("float32", 4, 1),
+    ("float64", 1, 0),
+    ("float64", 2, 1),
+]
 KERNELS = [
     Kernel("prepare", ()),
     *(Kernel(name, options) for options in ROWS for name in ("rows_forward", "rows_backward")),
@@ -106,6 +113,11 @@ def test_the_recursion_does_not_drift_into_64_bits(name: str, pairs: int) -> Non
     shuffles = [number for number, line in enumerate(lines) if "shfl.sync.up" in line]
     ahead = frames_ahead(types.float32, pairs)
     first, last = shuffles[0], shuffles[2 * ahead - 2]  # two a frame: the first to the last frame of the ring
-    wide = [line for line in lines[first:last] if re.match(r"\s*(add|sub|min|max|mul|mad|shl|setp)\.[a-z.]*[su]64", line)]
-    assert len(wide) / (ahead - 1) <= 8 + 2 * pairs, "\n".join(wide)
-    assert not [line for line in wide if re.match(r"\s*(min|max|setp)", line)]
+    wide = [
+        line
+        for line in lines[first:last]
+        if re.match(r"\s*(add|sub|min|max|mul\.lo|mad|shr|setp)\.[a-z.]*[su]64", line)
+    ]
+    others = [line for line in wide if not re.match(r"\s*add", line)]
+    assert not others, "\n".join(others)
+    assert len(wide) / (ahead - 1) <= 16 + pairs, "\n".join(wide)

@@ -290,6 +290,23 @@ def test_a_blank_and_a_label_too_small_for_float32(normalise: bool) -> None:
     check(Batch(scores, [[1, 1, 2, 2], [1, 3, 3, 2]], [24, 24]), normalise)
 
 
+def test_equal_labels_of_a_model_that_is_sure(normalise: bool) -> None:
+    """The first of two equal labels holds all the mass, but the second is reached through the blank alone."""
+    scores = torch.randn(40, 1, 4)
+    scores[:20, 0, 1] += 60.0
+    scores[20:, 0, 0] += 60.0
+    check(Batch(scores, [[1, 1, 1, 2]], [40]), normalise)
+
+
+def test_many_frames() -> None:
+    """Rounding must not add up from frame to frame, least of all where one path has nearly all the probability."""
+    T = 1200
+    scores = torch.randn(T, 1, 3)
+    scores[::2, 0, 0] += 3.0
+    scores[1::2, 0, 1:] += 2.0
+    check(Batch(scores, [[1, 2] * 10], [T]), normalise=True)
+
+
 def test_a_steep_front(normalise: bool) -> None:
     scores = torch.randn(36, 1, 5)
     scores[:18, :, 0] += 150.0

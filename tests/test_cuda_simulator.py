@@ -1,4 +1,4 @@
-"""The simulator notices what a GPU would not: each mistake in a kernel of a few lines, and none in the same kernel put right."""
+"""The simulator notices what a GPU may not: each mistake in a kernel of a few lines, and none in a right one."""
 
 from collections.abc import Callable
 from typing import Any

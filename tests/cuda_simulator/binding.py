@@ -18,7 +18,8 @@ def scalar_type(kind: Any) -> Any:
 
 def bind(function: Callable[..., Any], cuda: Any) -> Callable[..., Any]:
     """The function with other globals and another closure; functions that it calls likewise."""
-    return _rebind(function, cuda, {})
+    bound: Callable[..., Any] = _rebind(function, cuda, {})
+    return bound
 
 
 def _rebind(function: Any, cuda: Any, known: dict[Any, Any]) -> Any:

@@ -37,16 +37,18 @@ def reciprocal(a: Any) -> Any:
 def exp2(x: Any) -> Any:
     if x.__class__ is np.float64:
         return np.exp2(x)
-    error = APPROXIMATION * ((int(x.view(np.int32)) * 2654435761 >> 8) % 2001 - 1000) / 1000 if x != np.rint(x) else 0.0
+    noise = ((int(x.view(np.int32)) * 2654435761 >> 8) % 2001 - 1000) / 1000
+    error = APPROXIMATION * noise if x != np.rint(x) else 0.0
     result = np.float32(np.exp2(np.float64(x)) * (1.0 + error))
     return np.float32(0) if result < np.float32(2.0**-126) else result
 
 
 def nearest_integer(x: Any) -> Any:
-    integer, low, high = (np.int32, -(2.0**31), 2.0**31 - 128) if x.__class__ is np.float32 else (
-        np.int64, -(2.0**63), 2.0**63 - 1024
-    )  # fmt: skip
-    return integer(0) if np.isnan(x) else integer(min(max(float(np.rint(x)), low), high))
+    integer = np.int32 if x.__class__ is np.float32 else np.int64
+    limits = np.iinfo(integer)
+    if np.isnan(x):
+        return integer(0)
+    return integer(min(max(int(np.rint(np.clip(x, -(2.0**70), 2.0**70))), limits.min), limits.max))
 
 
 def bits_of(x: Any) -> Any:
@@ -76,7 +78,9 @@ def offset(pointer: Pointer, elements: Any) -> Pointer:
 
 def _check_alignment(pointer: Pointer, index: Any, count: int) -> None:
     size = min(16 // pointer.buffer.array.itemsize, count)
-    assert (pointer.base + int(index)) % size == 0, f"{pointer.buffer.name}: vector of {count} at {pointer.base + index}"
+    assert (pointer.base + int(index)) % size == 0, (
+        f"{pointer.buffer.name}: vector of {count} at {pointer.base + index}"
+    )
 
 
 def _loader(count: int, step: int = 1) -> Any:
@@ -111,6 +115,10 @@ def store_scaled(pointer: Pointer, index: Any, m: Any, e: Any) -> None:
     pointer.buffer.integers[at] = e
 
 
+def prefetch(pointer: Pointer, index: Any) -> None:
+    assert 0 <= pointer.base + index < pointer.buffer.array.size, pointer.buffer.name
+
+
 def bfloat16_to_float32(bits: Any) -> Any:
     return np.uint32(int(bits) << 16).view(np.float32)
 
@@ -139,8 +147,9 @@ INTRINSICS: dict[str, Any] = {
     **{
         function.__name__: function
         for function in (
-            mul, add, fma, maximum, reciprocal, exp2, nearest_integer, bits_of, float_of, power_of_two, normalise, offset, load_scaled,
-            store_scaled, bfloat16_to_float32, float32_to_bfloat16, float16_to_float32, float32_to_float16,
+            mul, add, fma, maximum, reciprocal, exp2, nearest_integer, bits_of, float_of, power_of_two, normalise, offset,
+            load_scaled, store_scaled, prefetch,
+            bfloat16_to_float32, float32_to_bfloat16, float16_to_float32, float32_to_float16,
         )
     },
 }  # fmt: skip

@@ -25,8 +25,8 @@ def poison(array: np.ndarray) -> np.ndarray:
 class Buffer:
     """Memory that the threads of one or more launches share.
 
-    Each element remembers who wrote it last, and, in shared memory, who read it last: the thread, and how often its warp
-    and its block had been synchronised by then.
+    Each element remembers who wrote it last, and, in shared memory, who read it last: the thread, and how often its
+    warp and its block had been synchronised by then.
     """
 
     def __init__(self, array: np.ndarray, name: str, written: bool = False, shared: bool = False) -> None:

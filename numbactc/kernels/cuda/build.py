@@ -6,7 +6,7 @@ from typing import Any
 from numba.types import CPointer, float32, float64, int32, int64
 
 from numbactc.kernels.cuda.lattice import make_lattice
-from numbactc.kernels.cuda.plan import MOST_LATTICE_WARPS, MOST_PAIRS, WARP, Kernel
+from numbactc.kernels.cuda.plan import MOST_LATTICE_WARPS, WARP, Kernel
 from numbactc.kernels.cuda.prepare import make_prepare
 from numbactc.kernels.cuda.rows import STORED, make_rows_backward, make_rows_forward, real_type
 
@@ -15,8 +15,8 @@ INTEGERS, PLACES, DOUBLES = CPointer(int32), CPointer(int64), CPointer(float64)
 KERNELS: dict[str, Callable[..., Any]] = {
     "prepare": make_prepare,
     "rows_forward": make_rows_forward,
-    "lattice_outer": lambda *options: make_lattice(*options, inner=False),
-    "lattice_inner": lambda *options: make_lattice(*options, inner=True),
+    "lattice_outer": lambda real, pairs, tiled: make_lattice(real, pairs, tiled, inner=False),
+    "lattice_inner": lambda real, pairs, tiled: make_lattice(real, pairs, tiled, inner=True),
     "rows_backward": make_rows_backward,
 }
 
@@ -30,8 +30,7 @@ def launch_bounds(kernel: Kernel) -> int:
     """The most threads of a block: the compiler must leave registers for them."""
     if kernel.name.startswith("rows"):
         return max(4, int(kernel.options[2])) * WARP
-    most = MOST_LATTICE_WARPS if kernel.name.startswith("lattice") and kernel.options[1] == MOST_PAIRS else 4
-    return most * WARP
+    return (4 if kernel.name == "prepare" else MOST_LATTICE_WARPS) * WARP
 
 
 def argument_types(kernel: Kernel) -> tuple[Any, ...]:

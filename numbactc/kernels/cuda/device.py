@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import types
+from numba.cuda.core.targetconfig import ConfigStack  # type: ignore[import-not-found, unused-ignore]
 from numba.cuda.extending import intrinsic
-from numba.cuda.core.targetconfig import ConfigStack
 
 
 def device(*returns: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -162,7 +162,7 @@ def _vector_load(count: int, backward: bool = False) -> Any:
         """The address must be a multiple of the vector's size, or of 16 bytes if that is less."""
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            address, align = _as_vectors(builder, *args, count)
+            address, align = _as_vectors(builder, args[0], args[1], count)
             vector = builder.load(address)
             vector.align = align
             values = [builder.extract_element(vector, WORD(k)) for k in range(count)]
@@ -234,6 +234,21 @@ def store_scaled(typingctx: Any, pointer: Any, index: Any, m: Any, e: Any) -> An
         return context.get_dummy_value()
 
     return types.void(pointer, index, real, types.int32), generate
+
+
+@intrinsic
+def prefetch(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """Have the element at pointer[index] brought to the L2 cache; nobody waits for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = builder.ptrtoint(builder.gep(args[0], [args[1]]), LONG)
+        assembly = ir.InlineAsm(
+            ir.FunctionType(ir.VoidType(), [LONG]), "prefetch.global.L2 [$0];", "l", side_effect=True
+        )
+        builder.call(assembly, [address])
+        return context.get_dummy_value()
+
+    return types.void(pointer, index), generate
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""The recursion over T frames and L labels of each utterance, in two launches; see README.md for its shape and arguments.
+"""The recursion over T frames and L labels of each utterance, in two launches; see README.md for its arguments.
 
 Alpha comes from the first frame, beta from the last, one block each, and they meet in the middle. `lattice_outer` takes
 both there; with a gradient, they leave behind what the other will need. `lattice_inner` joins them to the loss, and

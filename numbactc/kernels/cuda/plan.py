@@ -17,7 +17,7 @@ MOST_PAIRS = 4
 """Positions of the lattice that a lane holds: 1, 2 or this."""
 
 MOST_LATTICE_WARPS = 8
-"""So that a thread may have 255 registers. With fewer pairs a lane there are 4 at most: lattices that need more have the most pairs."""
+"""So that a thread may have 255 registers."""
 
 MOST_ROWS = 2**31 - 1
 
@@ -98,13 +98,19 @@ def row_warps(classes: int) -> int:
     return 1 if classes <= 1024 else 4 if classes <= 16384 else 16
 
 
-def lattice_shape(positions: int) -> tuple[int, int, int]:
+def lattice_shape(positions: int, real: str = "float32") -> tuple[int, int, int]:
     """(pairs a lane, whether states stay in memory, warps) for a lattice of so many positions.
 
     Two pairs a lane keep up to four warps, one for each scheduler of a multiprocessor, within the latency of the
-    recursion itself; four take fewer instructions for each. Longer than what the most warps hold, states go through memory.
+    recursion itself; four take fewer instructions for each, and in float64 more registers than there are. Longer than
+    what the most warps hold, states go through memory.
     """
-    pairs = 1 if positions <= WARP else 2 if positions <= capacity(2, 4) else MOST_PAIRS
+    if positions <= WARP:
+        pairs = 1
+    elif real == "float64" or positions <= capacity(2, 4):
+        pairs = 2
+    else:
+        pairs = MOST_PAIRS
     if positions > capacity(pairs, MOST_LATTICE_WARPS):
         return pairs, 1, MOST_LATTICE_WARPS
     step = pairs * WARP - HALO
@@ -132,7 +138,7 @@ def plan(call: Call) -> Plan:
     columns = places + 4 * N
     table = columns >= N * (C + 1)
     longest = min(call.width, T)
-    pairs, tiled, warps = lattice_shape(round_up(longest) + 1)
+    pairs, tiled, warps = lattice_shape(round_up(longest) + 1, real_of(call.dtype))
     keep = int(call.keep)
     saved, saved_bytes = saved_layout(call)
     scratch, scratch_bytes = _lay_out(

@@ -1,4 +1,4 @@
-"""Targets and lengths as they came, checked on the device: one block for each utterance. See README.md for the arguments.
+"""Targets and lengths as they came, checked on the device: a block for each utterance. See README.md for arguments.
 
 What is out of range is never used as an index; its utterance is marked as bad and has no frames and no labels.
 """

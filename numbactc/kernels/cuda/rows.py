@@ -11,13 +11,12 @@ Logarithms are to base 2. See README.md for the arguments.
 from typing import Any
 
 import numpy as np
-from numba import cuda, float32, float64, int32, int64, types, uint16
+from numba import cuda, float32, float64, int32, int64, uint16
 
 from numbactc.kernels.cuda.facts import (
     BAD,
     COLUMNS,
     FRAMES,
-    GOOD,
     INFEASIBLE,
     LABELS,
     NOT_A_NUMBER,
@@ -147,7 +146,7 @@ def make_rows_forward(dtype: str, vector: int, warps: int, groups: int) -> Any:
         partial = cuda.shared.array(warps, real)
         values = cuda.local.array(at_once, real)
         status = facts[COLUMNS * n + STATUS]
-        if not there or t >= facts[COLUMNS * n + FRAMES] or not (status == GOOD or status == INFEASIBLE):
+        if not there or t >= facts[COLUMNS * n + FRAMES] or status == BAD:
             return
         row = offset(scores, int64(t) * stride_t + int64(n) * stride_n)
 
@@ -202,9 +201,7 @@ def make_rows_forward(dtype: str, vector: int, warps: int, groups: int) -> Any:
                 k = int32(k + threads)
         else:
             columns = int32(facts[COLUMNS * n + WIDTH] + 4)
-            to = offset(
-                emissions, 2 * ((place_of_labels + 4 * int64(n)) * int64(T) + int64(t) * int64(columns))
-            )
+            to = offset(emissions, 2 * ((place_of_labels + 4 * int64(n)) * int64(T) + int64(t) * int64(columns)))
             k = place
             while k <= int32(count + 1):
                 m, e = real(0), int32(IMPOSSIBLE)
@@ -252,7 +249,8 @@ def make_rows_backward(dtype: str, vector: int, warps: int, groups: int) -> Any:
             return
         out = offset(gradient, int64(t) * gradient_stride_t + int64(n) * gradient_stride_n)
         outcome = outcomes[n]
-        if t >= facts[COLUMNS * n + FRAMES] or outcome == INFEASIBLE or outcome == BAD:
+        no_path = outcome == INFEASIBLE
+        if t >= facts[COLUMNS * n + FRAMES] or no_path or outcome == BAD:
             fill(out, place, C, zero)
             return
         if outcome == NOT_A_NUMBER:

@@ -32,7 +32,7 @@ def make_from_log(real: Any) -> Any:
 
     @cuda.jit(device=True, inline="always")
     def from_log(x, origin):
-        """exp(x - origin) for x <= origin as a scaled number, m about 1: what rounds off in the difference counts too."""
+        """exp(x - origin), x <= origin, as a scaled number, m about 1: what rounds off in the difference counts."""
         d = add(x, -origin)
         away = add(d, -x)
         rest = add(add(x, -add(d, -away)), -add(origin, away))

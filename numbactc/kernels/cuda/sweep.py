@@ -24,19 +24,23 @@ from numbactc.kernels.cuda.intrinsics import (
     normalise,
     offset,
     power_of_two,
+    prefetch,
     reciprocal,
     store_scaled,
 )
-from numbactc.kernels.cuda.plan import HALO, MOST_LATTICE_WARPS, WARP
+from numbactc.kernels.cuda.plan import HALO, MOST_LATTICE_WARPS, MOST_PAIRS, WARP
 from numbactc.kernels.cuda.scaled import ZERO
 
 ALL_LANES = 0xFFFFFFFF
 
 
 def frames_ahead(real: Any, pairs: int) -> int:
-    """Frames whose emissions are on their way: enough to hide a load from memory, few enough for the registers."""
-    return (8 if pairs < 4 else 4) // (2 if real == float64 else 1)
+    """Frames whose emissions are on their way to registers: enough to hide a load from L2, and no spill."""
+    return 2 if pairs == MOST_PAIRS or (real == float64 and pairs > 1) else 4
 
+
+FRAMES_TO_L2 = 8
+"""Frames that are on their way from memory to L2."""
 
 EXCHANGE = 2 * MOST_LATTICE_WARPS * HALO * 2
 """States that warps share: two turns, each with the halo's labels and blanks."""
@@ -64,6 +68,16 @@ class Task(NamedTuple):
     blanks: Any  # (chunks, width + 4) scaled numbers: the same for blanks, at one frame of each chunk
     m: Any  # the target's probability
     e: Any
+
+
+class Chunk(NamedTuple):
+    """Where the rows of 16 frames begin: what is 64 bits wide is done here, once, and not frame by frame."""
+
+    first: Any  # its first frame in time
+    emissions: Any
+    mantissas: Any
+    exponents: Any
+    blanks: Any
 
 
 class Shared(NamedTuple):
@@ -94,7 +108,7 @@ class Lane(NamedTuple):
 
 
 def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -> Any:
-    """A device function for all threads of a block: sweep(task, shared, chunk, chunks) does so many from number chunk on.
+    """A device function for all threads of a block: sweep(task, shared, chunk, chunks) does so many chunks.
 
     Args:
         real: float32 or float64.
@@ -114,22 +128,42 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
     nothing = int32(ZERO)
     one_frame = -1 if backward else 1
 
+    @cuda.jit(device=True, inline="always")
+    def chunk_of(task, chunk):
+        first = int32(chunk * HALO)
+        rows = int64(first) * int64(task.width)
+        return Chunk(
+            first, offset(task.emissions, 2 * int64(first) * int64(task.columns)),
+            offset(task.mantissas, rows), offset(task.exponents, rows),
+            offset(task.blanks, 2 * int64(chunk) * int64(int32(task.width + 4))),
+        )  # fmt: skip
+
     @device()
-    def fetch(task, lane, d, frame, stores, at):
+    def fetch(task, here, lane, d, frame, stores, at):
         """Start the loads of a frame to place d of the ring; at both ends, of some frame that there is."""
-        t = min(max(frame, int32(0)), int32(task.frames - 1))
-        row = offset(task.emissions, 2 * int64(t) * int64(task.columns))
+        t = int32(min(max(frame, int32(0)), int32(task.frames - 1)) - here.first)
+        row = offset(here.emissions, int64(int32(int32(2 * t) * task.columns)))
         lane.qm[d], lane.qe[d] = load_scaled(row, task.blank_column)
         for k in range(K):
             lane.pm[d * K + k], lane.pe[d * K + k] = load_scaled(row, lane.slot[k])
         if inner and stores:
-            index = int64(t) * int64(task.width) + int64(at)
-            ms, es = load(task.mantissas, index), load(task.exponents, index)
+            index = int32(int32(t * task.width) + at)
+            ms, es = load(here.mantissas, index), load(here.exponents, index)
             for k in range(K):
                 lane.om[d * K + k], lane.oe[d * K + k] = ms[k], es[k]
 
     @device()
-    def set_up(task, lane, p0, stores, at, chunk, fresh, states):
+    def fetch_to_l2(task, here, lane, frame, stores, at):
+        """The same as far as L2."""
+        t = int32(min(max(frame, int32(0)), int32(task.frames - 1)) - here.first)
+        prefetch(here.emissions, int32(int32(2 * int32(t * task.columns)) + int32(2 * lane.slot[0])))
+        if inner and stores:
+            index = int32(int32(t * task.width) + at)
+            prefetch(here.mantissas, index)
+            prefetch(here.exponents, index)
+
+    @device()
+    def set_up(task, here, lane, p0, stores, at, fresh, states):
         """A lane's labels, states and first emissions; states from memory unless fresh."""
         for k in range(K):
             p = int32(p0 + k)
@@ -152,19 +186,14 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         for k in range(DK):
             lane.om[k], lane.oe[k] = zero, nothing
         # not a loop, which might stay one and keep the ring out of registers
-        first = int32(chunk * HALO)
+        first = here.first
         if backward:
             first = int32(first + int32(HALO - 1))
-        fetch(task, lane, 0, first, stores, at)
-        fetch(task, lane, 1, int32(first + one_frame), stores, at)
+        fetch(task, here, lane, 0, first, stores, at)
+        fetch(task, here, lane, 1, int32(first + one_frame), stores, at)
         if D > 2:
-            fetch(task, lane, 2, int32(first + 2 * one_frame), stores, at)
-            fetch(task, lane, 3, int32(first + 3 * one_frame), stores, at)
-        if D > 4:
-            fetch(task, lane, 4, int32(first + 4 * one_frame), stores, at)
-            fetch(task, lane, 5, int32(first + 5 * one_frame), stores, at)
-            fetch(task, lane, 6, int32(first + 6 * one_frame), stores, at)
-            fetch(task, lane, 7, int32(first + 7 * one_frame), stores, at)
+            fetch(task, here, lane, 2, int32(first + 2 * one_frame), stores, at)
+            fetch(task, here, lane, 3, int32(first + 3 * one_frame), stores, at)
 
     @device(fixed)
     def weight(m1, e1, m2, e2, reference):
@@ -173,7 +202,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         return nearest_integer(mul(mul(mul(m1, m2), unit), power_of_two(k, zero)))
 
     @device(fixed)
-    def do_frame(task, lane, d, frame, at_start, at_end, p0, owned, stores, at, blanks, inverse):
+    def do_frame(task, here, lane, d, frame, at_start, at_end, p0, owned, stores, at, inverse):
         """One frame, whose emissions are in place d of the ring; inner, at the end of a chunk: the sum of `weight`s."""
         # alpha leaves and brings what enters a frame, beta what has its emission: y and z
         y, ey = cuda.local.array(K, real), cuda.local.array(K, int32)
@@ -194,9 +223,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
                 # what enters the blank: from itself and the label before. Exponents are aligned to the largest of those
                 # that count, so that nothing is lost beside what does not
                 e = max(eb, before_e)
-                into = fma(
-                    before_m, power_of_two(int32(before_e - e), zero), mul(b, power_of_two(int32(eb - e), zero))
-                )
+                into = fma(before_m, power_of_two(int32(before_e - e), zero), mul(b, power_of_two(int32(eb - e), zero)))
                 # what enters the label: from itself and the blank; and, if it may skip, from the label before
                 m1, e1 = into, e
                 if lane.skip[k] == 0:
@@ -209,7 +236,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
                     y[k], ey[k], z[k], ez[k] = lane.l[k], lane.el[k], lane.b[k], lane.eb[k]
                 else:
                     y[k], ey[k], z[k], ez[k] = enters, e2, into, e
-            index = int64(frame) * int64(task.width) + int64(at)
+            index = int32(int32(int32(frame - here.first) * task.width) + at)
             if inner:
                 if at_end:
                     for k in range(K):
@@ -220,25 +247,25 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
                     e3 = int32(int32(ey[k] + lane.oe[d * K + k]) - task.e)
                     y[k] = mul(mul(mul(y[k], lane.om[d * K + k]), inverse), power_of_two(e3, zero))
                 if stores:
-                    store(task.mantissas, index, y)
+                    store(here.mantissas, index, y)
             elif task.keep:
                 if at_start:
                     for k in range(K):
                         p = int32(p0 + k)
                         if owned and p <= task.width:
-                            store_scaled(blanks, int32(task.width - p) if backward else p, z[k], ez[k])
+                            store_scaled(here.blanks, int32(task.width - p) if backward else p, z[k], ez[k])
                 if stores:
-                    store(task.mantissas, index, y)
-                    store(task.exponents, index, ey)
-        fetch(task, lane, d, int32(frame + D * one_frame), stores, at)
+                    store(here.mantissas, index, y)
+                    store(here.exponents, index, ey)
+        fetch(task, here, lane, d, int32(frame + D * one_frame), stores, at)
+        fetch_to_l2(task, here, lane, int32(frame + FRAMES_TO_L2 * one_frame), stores, at)
         return part
 
     @device(fixed)
-    def run_chunk(task, lane, p0, owned, stores, at, chunk, ticks, inverse):
+    def run_chunk(task, here, lane, p0, owned, stores, at, ticks, inverse):
         """16 frames; what `do_frame` has to say of the last of them."""
         part = fixed(0)
-        frame = int32(chunk * HALO)
-        blanks = offset(task.blanks, 2 * int64(chunk) * int64(int32(task.width + 4)))
+        frame = here.first
         if inner:
             # the other direction's first frame of the chunk is the last of this one
             last = frame if backward else int32(frame + int32(HALO - 1))
@@ -246,30 +273,21 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
                 p = int32(p0 + k)
                 lane.obm[k], lane.obe[k] = zero, nothing
                 if owned and p <= task.width and last < task.frames:
-                    lane.obm[k], lane.obe[k] = load_scaled(blanks, int32(task.width - p) if backward else p)
+                    lane.obm[k], lane.obe[k] = load_scaled(here.blanks, int32(task.width - p) if backward else p)
         if backward:
             frame = int32(frame + int32(HALO - 1))
         tick = int32(0)
         while tick < ticks:
             start, end = tick == 0, tick == HALO - D
             # not a loop, which might stay one and keep the ring out of registers
-            do_frame(task, lane, 0, frame, start, False, p0, owned, stores, at, blanks, inverse)
+            do_frame(task, here, lane, 0, frame, start, False, p0, owned, stores, at, inverse)
             frame = int32(frame + one_frame)
             if D > 2:
-                do_frame(task, lane, 1, frame, False, False, p0, owned, stores, at, blanks, inverse)
+                do_frame(task, here, lane, 1, frame, False, False, p0, owned, stores, at, inverse)
                 frame = int32(frame + one_frame)
-                do_frame(task, lane, 2, frame, False, False, p0, owned, stores, at, blanks, inverse)
+                do_frame(task, here, lane, 2, frame, False, False, p0, owned, stores, at, inverse)
                 frame = int32(frame + one_frame)
-            if D > 4:
-                do_frame(task, lane, 3, frame, False, False, p0, owned, stores, at, blanks, inverse)
-                frame = int32(frame + one_frame)
-                do_frame(task, lane, 4, frame, False, False, p0, owned, stores, at, blanks, inverse)
-                frame = int32(frame + one_frame)
-                do_frame(task, lane, 5, frame, False, False, p0, owned, stores, at, blanks, inverse)
-                frame = int32(frame + one_frame)
-                do_frame(task, lane, 6, frame, False, False, p0, owned, stores, at, blanks, inverse)
-                frame = int32(frame + one_frame)
-            part = do_frame(task, lane, D - 1, frame, False, end, p0, owned, stores, at, blanks, inverse)
+            part = do_frame(task, here, lane, D - 1, frame, False, end, p0, owned, stores, at, inverse)
             frame = int32(frame + one_frame)
             tick = int32(tick + D)
         for k in range(K):
@@ -309,7 +327,8 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         warps = int32(int32(cuda.blockDim.x) >> int32(5))
         ticks = min(int32(cuda.blockDim.x), int32(HALO))  # always HALO; a compiler that knew would unroll them all
         lane = Lane(
-            cuda.local.array(K, real), cuda.local.array(K, int32), cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
             cuda.local.array(K, int32), cuda.local.array(K, int32),
             cuda.local.array(DK, real), cuda.local.array(DK, int32),
             cuda.local.array(D, real), cuda.local.array(D, int32),
@@ -323,13 +342,14 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         live = warp == 0 or int32(int32(warp * step) + HALO) <= task.width
         inverse = reciprocal(real(task.m))
         if live:
-            set_up(task, lane, p0, stores, at, chunk, not inner, task.states)
+            set_up(task, chunk_of(task, chunk), lane, p0, stores, at, not inner, task.states)
         i = int32(0)
         while i < chunks:
             side = int32((i & 1) * MOST_LATTICE_WARPS)  # two places in turn: one barrier is enough
             part = fixed(0)
+            here = chunk_of(task, chunk)
             if live:
-                part = run_chunk(task, lane, p0, owned, stores, at, chunk, ticks, inverse)
+                part = run_chunk(task, here, lane, p0, owned, stores, at, ticks, inverse)
             if inner:
                 publish(shared, side, part)
             if live and lane_number >= WARP - halo_lanes:
@@ -361,7 +381,8 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         warps = int32(int32(cuda.blockDim.x) >> int32(5))
         ticks = min(int32(cuda.blockDim.x), int32(HALO))
         lane = Lane(
-            cuda.local.array(K, real), cuda.local.array(K, int32), cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
             cuda.local.array(K, int32), cuda.local.array(K, int32),
             cuda.local.array(DK, real), cuda.local.array(DK, int32),
             cuda.local.array(D, real), cuda.local.array(D, int32),
@@ -377,14 +398,15 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
             last = i + 1 == chunks and not inner
             target = task.states if last else offset(task.states, copy * int64(int32(1 + (i & 1))))
             part = fixed(0)
+            here = chunk_of(task, chunk)
             start = int32(warp * step)
             while start == 0 or int32(start + HALO) <= task.width:
                 p0 = int32(start + int32(lane_number * K))
                 owned = start == 0 or lane_number >= halo_lanes
                 stores = owned and p0 < task.width
                 at = int32(int32(task.width - K) - p0) if backward else p0
-                set_up(task, lane, p0, stores, at, chunk, i == 0 and not inner, source)
-                part = fixed(part + run_chunk(task, lane, p0, owned, stores, at, chunk, ticks, inverse))
+                set_up(task, here, lane, p0, stores, at, i == 0 and not inner, source)
+                part = fixed(part + run_chunk(task, here, lane, p0, owned, stores, at, ticks, inverse))
                 save(lane, target, p0, owned, task.width)
                 start = int32(start + int32(warps * step))
             if inner:
