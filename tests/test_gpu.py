@@ -4,6 +4,7 @@
 """
 
 import gc
+import importlib
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import devices
 import numbactc
-from batches import Batch, Loss, random_batch, same_bits
+from batches import Batch, Loss, loss_and_gradient, random_batch, same_bits
 from processes import run_python
 
 pytestmark = [
@@ -310,6 +312,23 @@ def test_memory_is_given_back(entry: Loss) -> None:
         entry(inputs.scores, inputs.targets, inputs.input_lengths, inputs.target_lengths)  # a graph without backward
     gc.collect()
     assert torch.cuda.memory_allocated() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_the_simulator_is_right_about_the_gpu(
+    entry: Loss, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    """Everything that is proven without a GPU rests on it. Bits may differ where a GPU rounds exp and log otherwise."""
+    if not devices.CAN_SIMULATE:
+        pytest.skip("the simulator needs greenlet")
+    batch = random_batch(40, 3, 7, 5, dtype=dtype)
+    on_gpu = Inputs(batch).step(entry)
+    importlib.import_module("simulated").install(monkeypatch)
+    simulated = loss_and_gradient(entry, batch)
+    record_property("same_bits", same(on_gpu, simulated))
+    bound = {torch.float32: 1e-6, torch.float64: 1e-13, torch.bfloat16: 4e-3}[dtype]
+    for actual, expected in zip(on_gpu, simulated, strict=True):
+        torch.testing.assert_close(actual.cpu(), expected, rtol=bound, atol=bound)
 
 
 @pytest.mark.filterwarnings("ignore")  # Inductor's own
