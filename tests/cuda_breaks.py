@@ -111,7 +111,7 @@ CUDA_BREAKS = [
         ROWS,
         "if not x > impossible:",
         "if x > real(1):",
-        f"{TESTS} masked_classes",
+        f"{TESTS} masked_blank",
     ),
     Break(
         "GPU: classes are rewritten before the row is written",

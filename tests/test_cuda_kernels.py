@@ -233,6 +233,14 @@ def test_masked_classes_and_frames(normalise: bool) -> None:
     assert result.gradient is not None and not result.gradient[scores == -INF].any()
 
 
+def test_a_masked_blank_has_a_gradient_of_zero(normalise: bool) -> None:
+    """Labels leave it what round-off has left of 1, in half of the frames."""
+    scores = torch.randn(30, 2, 7)
+    scores[:, :, 0] = -INF
+    result = check(Batch(scores, [[1, 2, 3, 4, 5, 6, 1, 2], [4, 5, 4, 6, 1]], [30, 30]), normalise)
+    assert result.gradient is not None and not result.gradient[:, :, 0].any()
+
+
 @pytest.mark.parametrize("mask", [-1e9, -1e30, torch.finfo(torch.float32).min], ids=str)
 def test_a_large_finite_mask_is_a_mask(normalise: bool, mask: float) -> None:
     scores = torch.randn(8, 1, 6)

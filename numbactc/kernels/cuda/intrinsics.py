@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.cuda.extending import intrinsic
 
+HALF_WORD = ir.IntType(16)
 WORD = ir.IntType(32)
 LONG = ir.IntType(64)
 
@@ -155,6 +156,31 @@ def _as_vectors(builder: Any, pointer: Any, index: Any, count: int) -> Any:
     return address, min(16, count * bits // 8)
 
 
+def _vector_of(builder: Any, scalars: list[Any]) -> Any:
+    vector = ir.Constant(ir.VectorType(scalars[0].type, len(scalars)), ir.Undefined)
+    for k, scalar in enumerate(scalars):
+        vector = builder.insert_element(vector, scalar, WORD(k))
+    return vector
+
+
+def _words_at(builder: Any, pointer: Any, index: Any) -> Any:
+    """Address of eight 16-bit numbers as that of four words: as such they are accessed in one piece, not in two."""
+    return builder.bitcast(builder.gep(pointer, [index]), ir.VectorType(WORD, 4).as_pointer())
+
+
+def _load_halves(builder: Any, pointer: Any, index: Any) -> list[Any]:
+    vector = builder.load(_words_at(builder, pointer, index))
+    vector.align = 16
+    words = [builder.extract_element(vector, WORD(k)) for k in range(4)]
+    return [builder.trunc(builder.lshr(word, WORD(shift)), HALF_WORD) for word in words for shift in (0, 16)]
+
+
+def _store_halves(builder: Any, pointer: Any, index: Any, halves: list[Any]) -> None:
+    wide = [builder.zext(half, WORD) for half in halves]
+    words = [builder.or_(wide[2 * k], builder.shl(wide[2 * k + 1], WORD(16))) for k in range(4)]
+    builder.store(_vector_of(builder, words), _words_at(builder, pointer, index)).align = 16
+
+
 def _vector_load(count: int, backward: bool = False) -> Any:
     """An intrinsic: `count` neighbours from pointer[index] on, as a tuple, the last one first if backward."""
 
@@ -162,10 +188,13 @@ def _vector_load(count: int, backward: bool = False) -> Any:
         """The address must be a multiple of the vector's size, or of 16 bytes if that is less."""
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            address, align = _as_vectors(builder, args[0], args[1], count)
-            vector = builder.load(address)
-            vector.align = align
-            values = [builder.extract_element(vector, WORD(k)) for k in range(count)]
+            if args[0].type.pointee == HALF_WORD and count == 8:
+                values = _load_halves(builder, *args)
+            else:
+                address, align = _as_vectors(builder, args[0], args[1], count)
+                vector = builder.load(address)
+                vector.align = align
+                values = [builder.extract_element(vector, WORD(k)) for k in range(count)]
             return context.make_tuple(builder, signature.return_type, values[::-1] if backward else values)
 
         return types.UniTuple(pointer.dtype, count)(pointer, index), generate
@@ -181,13 +210,14 @@ def _vector_store(count: int, backward: bool = False) -> Any:
         """The address must be a multiple of the vector's size, or of 16 bytes if that is less."""
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            address, align = _as_vectors(builder, args[0], args[1], count)
             local = context.make_array(signature.args[2])(context, builder, args[2]).data
-            vector = ir.Constant(ir.VectorType(args[0].type.pointee, count), ir.Undefined)
-            for k in range(count):
-                value = builder.load(builder.gep(local, [WORD(count - 1 - k if backward else k)]))
-                vector = builder.insert_element(vector, value, WORD(k))
-            builder.store(vector, address).align = align
+            places = range(count)[::-1] if backward else range(count)
+            scalars = [builder.load(builder.gep(local, [WORD(k)])) for k in places]
+            if args[0].type.pointee == HALF_WORD and count == 8:
+                _store_halves(builder, args[0], args[1], scalars)
+            else:
+                address, align = _as_vectors(builder, args[0], args[1], count)
+                builder.store(_vector_of(builder, scalars), address).align = align
             return context.get_dummy_value()
 
         return types.void(pointer, index, values), generate
