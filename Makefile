@@ -54,10 +54,13 @@ $(VENV)/.gpu: $(VENV)/.test
 	$(BIN)/python -m pip install -e '.[$(CUDA),bench-$(CUDA)]'
 	touch $@
 
+test-gpu bench-gpu sanitize: export NUMBA_CACHE_DIR := $(abspath .numba_cache/gpu)
+
 # before anything large is installed
 needs-gpu: $(VENV)/.test
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "PyTorch finds no NVIDIA GPU here: nothing was run")'
 	@$(MAKE) --no-print-directory $(VENV)/.gpu
+	$(BIN)/python tests/compile_kernels.py
 
 # what peers did is written down beside the benchmark's results
 test-gpu: needs-gpu

@@ -295,3 +295,21 @@ def test_machine_code_for_each_kind_of_gpu(capability: tuple[int, int]) -> None:
     code = compile.cubin(Kernel("prepare", ()), "a_name_of_its_own", capability)
     assert code.startswith(b"\x7fELF")
     assert b".text.a_name_of_its_own" in code
+
+
+def test_what_is_compiled_before_tests_and_benchmarks() -> None:
+    """Everything that the benchmark's shapes need, and each lattice and dtype at least once."""
+    from benchmarks.shapes import GPU_DTYPES, GPU_SHAPES
+    from compile_kernels import kernels
+    from numbactc.kernels.cuda import plan
+
+    compiled = set(kernels())
+    for shape in GPU_SHAPES.values():
+        for dtype in GPU_DTYPES:
+            its_plan = plan.plan(plan.Call(shape.T, shape.N, shape.C, shape.L, False, dtype, True, True))
+            assert {each.kernel for each in its_plan.forward + its_plan.backward} <= compiled
+    assert {kernel.name for kernel in compiled} == {
+        "prepare", "rows_forward", "rows_backward", "lattice_outer", "lattice_inner",
+    }  # fmt: skip
+    assert {kernel.options[0] for kernel in compiled if kernel.name == "rows_forward"} == set(plan.SCORE_BYTES)
+    assert {kernel.options[0] for kernel in compiled if kernel.name == "lattice_inner"} == {"float32", "float64"}
