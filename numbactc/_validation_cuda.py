@@ -29,6 +29,8 @@ def check_targets(
     frames, batch, classes = scores.shape
     given = {"targets": targets, "input_lengths": input_lengths, "target_lengths": target_lengths}
     on_gpu = {name for name, value in given.items() if _is_on_gpu(name, value, scores)}
+    if check and _is_capturing(scores.device):
+        raise RuntimeError("check=True waits for the GPU, which cannot be done while a graph is captured")
     if check or not on_gpu:
         _validation.check_targets(scores, targets, input_lengths, target_lengths, blank, unbatched, elsewhere=True)
     blank = _validation.check_blank(blank, classes)
@@ -66,13 +68,16 @@ def _gpu_lengths(name: str, lengths: Tensor, batch: int, unbatched: bool) -> Ten
     return lengths
 
 
+def _is_capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def _upload(given: dict[str, Any], on_gpu: set[str], device: torch.device) -> None:
     """Bring what lies on the CPU to the device in one copy, from pinned memory, which nothing has to wait for.
 
     The copy has left the caller's tensors before it is queued, so they may be refilled at once.
     """
-    cuda = device.type == "cuda"
-    if cuda and torch.cuda.is_current_stream_capturing():
+    if _is_capturing(device):
         names = " and ".join(name for name in given if name not in on_gpu)
         raise RuntimeError(
             f"{names} must be on {device} while a graph is captured: a graph would replay the copy from the CPU, "
@@ -80,7 +85,7 @@ def _upload(given: dict[str, Any], on_gpu: set[str], device: torch.device) -> No
         )
     values = {name: torch.as_tensor(value) for name, value in given.items() if name not in on_gpu}
     sizes = [value.numel() for value in values.values()]
-    pinned = torch.empty(sum(sizes), dtype=torch.int64, pin_memory=cuda)
+    pinned = torch.empty(sum(sizes), dtype=torch.int64, pin_memory=device.type == "cuda")
     for part, value in zip(pinned.split(sizes), values.values(), strict=True):
         part.copy_(value.reshape(-1))
     uploaded = pinned.to(device, non_blocking=True).split(sizes)

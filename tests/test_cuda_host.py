@@ -107,6 +107,18 @@ def test_what_lies_on_the_gpu_is_checked_there(changes: dict[str, Any], message:
         call(**changes, check=True)
 
 
+def test_a_capture_takes_nothing_from_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be replayed as it was; and nothing can be waited for."""
+    monkeypatch.setattr(_validation_cuda, "_is_capturing", lambda device: True)
+    assert call().isfinite().all()
+    with pytest.raises(RuntimeError, match="input_lengths must be on cpu while a graph is captured"):
+        call(input_lengths=[6, 5])
+    with pytest.raises(RuntimeError, match="input_lengths and target_lengths must be"):
+        call(input_lengths=[6, 5], target_lengths=[2, 2])
+    with pytest.raises(RuntimeError, match="check=True waits"):
+        call(check=True)
+
+
 def test_a_bad_utterance_has_a_gradient_of_zero() -> None:
     batch = Batch(torch.randn(6, 2, 5), [[1, 2], [3, 7]], [6, 6])
     good = Batch(batch.scores, [[1, 2], [3, 4]], [6, 6])
