@@ -70,7 +70,7 @@ def ctc_loss(
         neighbours in the target > T
         no path has a probability, as where a frame    inf                               exactly 0
         is -inf throughout
-        a score of -inf, or 2**39 bits (3.8e11 nats)   the class cannot occur there      exactly 0 there
+        a score of -inf, or 2**24 bits (1.2e7 nats)    the class cannot occur there      exactly 0 there
         below the target's best score in its frame
         a score of NaN or +inf                         NaN                               NaN up to the length
         on a GPU, a label or length out of range       NaN; with check=True, an error    exactly 0
@@ -79,7 +79,8 @@ def ctc_loss(
         probability of the target below 2**-1022       finite and exact                  exact
         =============================================  ================================  =======================
 
-        So a mask of `torch.finfo(dtype).min` counts as -inf, but not one of -1e4, nor that of float16, which is -65504.
+        So a mask of -1e9 or `torch.finfo(dtype).min` counts as -inf, but not one of -1e4, nor that of float16, which is
+        -65504. On a GPU a target less likely than 2**-(2**29), a loss of 3.7e8 nats, has no path either.
         Scores whose exponentials sum to more than 1 may give a negative loss; it is not clamped.
 
     Notes:
@@ -165,7 +166,7 @@ def ctc_loss_with_logits(
 
         - An empty target's gradient is softmax minus 1 at the blank. A frame that is all -inf makes the loss inf.
         - With a single class, the blank, the loss of an empty target is 0.
-        - A class counts as -inf from 2**39 bits (3.8e11 nats) below what normalises its frame: a mask of
+        - A class counts as -inf from 2**24 bits (1.2e7 nats) below what normalises its frame: a mask of -1e9 or
           `torch.finfo(dtype).min` does, in all dtypes but float16.
         - Where a score is -inf the gradient is exactly 0. Kept until backward are also two numbers a frame.
 

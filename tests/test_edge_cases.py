@@ -167,7 +167,7 @@ def test_a_frame_entirely_masked_leaves_no_path(entry: Loss, target: list[int], 
     assert not gradient.any()
 
 
-@pytest.mark.parametrize("finite_mask", [-1e15, -1e30, torch.finfo(torch.float32).min], ids=str)
+@pytest.mark.parametrize("finite_mask", [-1e8, -1e9, -1e15, -1e30, torch.finfo(torch.float32).min], ids=str)
 def test_a_large_finite_mask_acts_like_minus_infinity(entry: Loss, finite_mask: float) -> None:
     """Too far below its frame a score counts as impossible, so finfo.min and its like are masks too."""
     scores = torch.randn(12, 2, 6)

@@ -29,8 +29,8 @@ from numbactc.kernels.jit import kernel
 AHEAD = 4096
 """How many scores ahead to ask memory for: beyond a row's end lies the next one, which the machine does not foresee."""
 
-IMPOSSIBLE = -(2.0**39) * np.log(2.0)
-"""How far below what normalises its frame a score counts as -inf, in nats: finfo.min is a mask, too."""
+IMPOSSIBLE = -(2.0**24) * np.log(2.0)
+"""How far below what normalises its frame a score counts as -inf, in nats: -1e9 and finfo.min are masks, too."""
 
 
 @kernel
