@@ -163,3 +163,18 @@ def test_import_brings_no_compiler_and_no_gpu() -> None:
     assert "numbactc.loss" in new and not strangers, f"import numbactc also imports {strangers}"
     assert not [name for name in new if is_kernel(name) or "cuda" in name]
     assert not cuda_is_initialised
+
+
+def test_a_loss_on_the_cpu_brings_no_gpu() -> None:
+    script = (
+        "import json, sys, torch\n"
+        "before = set(sys.modules)\n"
+        "import numbactc\n"
+        "scores = torch.zeros(4, 1, 3, requires_grad=True)\n"
+        "numbactc.ctc_loss(scores, torch.tensor([[1]]), [4], [1]).backward()\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    new = json.loads(run_python(script))
+    assert "numba" in new
+    gpus = [name for name in new if name.split(".")[0] in ("numba_cuda", "cuda") or ".cuda" in name]
+    assert not gpus, gpus
