@@ -5,15 +5,18 @@ Everything is queued and nothing waits, so lengths and labels on the GPU stay un
 the first tensor on a GPU, and imports Numba only where a kernel must be compiled.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import lru_cache, wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from numbactc import _validation_cuda
+from numbactc._validation import with_memory
 from numbactc.kernels.cuda import launch
-from numbactc.kernels.cuda.plan import Buffer, Call, Launch, is_aligned, plan, saved_layout
+from numbactc.kernels.cuda.plan import VECTOR_BYTES, Buffer, Call, Launch, is_aligned, plan, saved_layout
 
 launch.require()  # before anything is imported that it would ask for
 
@@ -21,10 +24,24 @@ from cuda.core.utils import StridedMemoryView  # noqa: E402
 
 DTYPE_NAMES = {getattr(torch, name): name for name in ("float32", "float64", "bfloat16", "float16")}
 
+LARGEST = 1 << 30
+"""Of the sizes that kernels count in 32 bits."""
+
 PADDED, CONCATENATED = 0, 1
 """Forms of targets, as the kernels number them. A single utterance's are padded."""
 
 plan_of = lru_cache(1024)(plan)
+
+
+def _on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """PyTorch exports, allocates and records on its current device; the scores, which come first, may be elsewhere."""
+
+    @wraps(function)
+    def there(scores: Tensor, *arguments: Any, **keywords: Any) -> Any:
+        with torch.cuda.device(scores.device) if scores.is_cuda else nullcontext():
+            return function(scores, *arguments, **keywords)
+
+    return there
 
 
 class Problem:
@@ -41,6 +58,7 @@ class Problem:
         return self.targets.target_lengths.clamp(min=1)
 
 
+@_on_its_device
 def prepare(
     scores: Tensor,
     targets: Any,
@@ -55,10 +73,12 @@ def prepare(
     checked = _validation_cuda.check_targets(
         scores, targets, input_lengths, target_lengths, blank, unbatched, check
     )
-    labels = checked.labels
-    return Problem(_call(scores, labels.shape[-1], labels.dim() == 1, normalise), checked.blank, checked)
+    labels, input_lengths, target_lengths = map(with_memory, checked[:3])
+    targets = checked._replace(labels=labels, input_lengths=input_lengths, target_lengths=target_lengths)
+    return Problem(_call(scores, labels.shape[-1], labels.dim() == 1, normalise), checked.blank, targets)
 
 
+@_on_its_device
 def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> tuple[Tensor, list[Tensor]]:
     """As `_devices.forward`."""
     targets, blank, call = problem.targets, problem.blank, problem.call._replace(keep=keep)
@@ -94,6 +114,7 @@ def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) 
     return losses, [saved] if keep else []
 
 
+@_on_its_device
 def backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], problem: Problem) -> Tensor:
     """As `_devices.backward`."""
     call = problem.call._replace(keep=True)
@@ -105,7 +126,10 @@ def backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], problem: 
         gradient = scores.new_empty(N, T, C).transpose(0, 1)
     else:
         gradient = scores.new_empty(T, N, C)
-    kept = _addresses(saved[0], its_plan.saved)
+    workspace = saved[0]
+    if workspace.data_ptr() % VECTOR_BYTES:  # autograd's hooks may pack what is saved, and hand it back anywhere
+        workspace = workspace.clone()
+    kept = _addresses(workspace, its_plan.saved)
     arguments = (
         *_rows(scores, call), T, N, C, problem.blank, int(call.normalise),
         kept["facts"], kept["starts"], kept["row_stats"], kept["posteriors"], kept["order"], kept["classes"],
@@ -131,6 +155,8 @@ def fake_saved(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
 
 def _call(scores: Tensor, width: int, concatenated: bool, normalise: bool) -> Call:
     T, N, C = scores.shape
+    if max(C, width) > LARGEST:
+        raise ValueError(f"on a GPU there must be at most 2**30 classes and as many labels, got {C} and {width}")
     return Call(T, N, C, width, concatenated, DTYPE_NAMES[scores.dtype], normalise, keep=False)
 
 
@@ -139,9 +165,8 @@ def _queue(device: torch.device, launches: tuple[Launch, ...], arguments: dict[s
     index = device.index
     # what torch.cuda.current_stream(device).cuda_stream gives, without making an object of it
     where = launch.Where(index, torch._C._cuda_getCurrentRawStream(index))
-    with torch.cuda.device(index):
-        for each in launches:
-            launch.start(each, where, *arguments[each.kernel.name])
+    for each in launches:
+        launch.start(each, where, *arguments[each.kernel.name])
 
 
 def _readable(tensor: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from numbactc._validation import Lengths
 _library = torch.library.Library("numbactc", "DEF")
 _library.define(
     "ctc(Tensor scores, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool normalise, "
-    "bool unbatched, bool check, bool keep) -> (Tensor, Tensor[])"
+    "bool unbatched, bool check, bool keep) -> (Tensor, Tensor, Tensor[])"
 )
 _library.define(
     "ctc_gradient(Tensor scores, Tensor grad_losses, Tensor[] saved, SymInt width, bool concatenated, int blank, "
@@ -37,8 +37,8 @@ def ctc(
     """As `_autograd.ctc`, for a graph: losses (N,) in float64 of scores (T, N, C), and what a mean divides them by."""
     lengths = [each if isinstance(each, Tensor) else torch.tensor(each) for each in (input_lengths, target_lengths)]
     keep = torch.is_grad_enabled() and scores.requires_grad
-    losses, _ = torch.ops.numbactc.ctc(scores, targets, *lengths, blank, normalise, unbatched, check, keep)
-    return losses, lambda: lengths[1].reshape(-1).clamp(min=1).to(losses.device)
+    losses, counts, _ = torch.ops.numbactc.ctc(scores, targets, *lengths, blank, normalise, unbatched, check, keep)
+    return losses, lambda: counts
 
 
 def _forward(
@@ -51,12 +51,13 @@ def _forward(
     unbatched: bool,
     check: bool,
     keep: bool,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     problem = _devices.prepare(
         scores, targets, input_lengths, target_lengths, blank, normalise, unbatched, check
     )
     # what an operator returns must be the same each time, and may not be memory that nobody wrote
-    return _devices.forward(scores, problem, keep, zeroed=keep)
+    losses, saved = _devices.forward(scores, problem, keep, zeroed=keep)
+    return losses, problem.label_counts().long(), saved
 
 
 def _backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], *options: Any) -> Tensor:
@@ -78,9 +79,9 @@ def _fake_forward(
     unbatched: bool,
     check: bool,
     keep: bool,
-) -> tuple[Tensor, list[Tensor]]:
-    losses = scores.new_empty(scores.shape[1], dtype=torch.float64)
-    return losses, _devices.fake_saved(scores, *_form(targets, unbatched)) if keep else []
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    losses, counts = (scores.new_empty(scores.shape[1], dtype=dtype) for dtype in (torch.float64, torch.int64))
+    return losses, counts, _devices.fake_saved(scores, *_form(targets, unbatched)) if keep else []
 
 
 def _fake_backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], *options: Any) -> Tensor:
@@ -90,13 +91,13 @@ def _fake_backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], *op
     return scores.new_empty(frames, utterances, classes)
 
 
-def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, list[Tensor]]) -> None:
     scores, targets, _, _, blank, normalise, unbatched, _, _ = inputs
-    ctx.save_for_backward(scores, *output[1])
+    ctx.save_for_backward(scores, *output[2])
     ctx.options = *_form(targets, unbatched), blank, normalise
 
 
-def _differentiate(ctx: Any, grad_losses: Tensor, grad_saved: object) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, grad_losses: Tensor, *others: object) -> tuple[Any, ...]:
     scores, *saved = ctx.saved_tensors
     return torch.ops.numbactc.ctc_gradient(scores, grad_losses, saved, *ctx.options), *[None] * 8
 

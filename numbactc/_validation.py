@@ -82,7 +82,14 @@ def check_targets_type(targets: object) -> Tensor:
         raise TypeError(f"targets must be a tensor, got {type(targets).__name__}")
     if targets.dtype not in INTEGER_DTYPES:
         raise TypeError(f"targets must be int32 or int64, got {targets.dtype}")
-    return targets
+    return with_memory(targets)
+
+
+def with_memory(tensor: Tensor) -> Tensor:
+    """A tensor made inside torch.func.grad is wrapped, and the wrapper has no memory."""
+    while torch._C._functorch.is_gradtrackingtensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def width_of(targets: Tensor, batch: int, unbatched: bool) -> int | None:

@@ -225,3 +225,16 @@ def test_torch_func_grad(entry: Loss, batch: Batch) -> None:
     arguments = batch.arguments()
     gradient = torch.func.grad(lambda scores: entry(scores, *arguments, reduction="sum"))(batch.scores)
     assert same_bits(gradient, loss_and_gradient(entry, batch)[1])
+
+
+def test_torch_func_grad_with_targets_made_inside(entry: Loss) -> None:
+    """There every new tensor is wrapped."""
+
+    def loss(scores: torch.Tensor) -> torch.Tensor:
+        return entry(scores, torch.tensor([[1, 2]]), torch.tensor([4]), torch.tensor([2]))
+
+    scores = torch.randn(4, 1, 3)
+    leaf = scores.clone().requires_grad_()
+    loss(leaf).backward()
+    assert leaf.grad is not None
+    assert same_bits(torch.func.grad(loss)(scores), leaf.grad)

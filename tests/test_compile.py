@@ -145,7 +145,7 @@ def test_opcheck_of_the_loss(keep: bool, dtype: torch.dtype) -> None:
 def test_opcheck_of_the_gradient() -> None:
     batch = random_batch(9, 3, 5, 4)
     with torch.no_grad():
-        losses, saved = FORWARD(*operator_arguments(batch, keep=True))
+        losses, _, saved = FORWARD(*operator_arguments(batch, keep=True))
     for scores in (batch.scores, batch.scores.transpose(0, 1).contiguous().transpose(0, 1)):
         torch.library.opcheck(BACKWARD, (scores, torch.randn_like(losses), saved, 4, False, 0, True))
 
@@ -159,7 +159,7 @@ def test_what_the_compiler_is_told_of_the_gradient(layout: str) -> None:
         scores = scores.transpose(0, 1).contiguous().transpose(0, 1)
     elif layout == "strided":
         scores = torch.stack([scores, scores], -1)[..., 0]
-    losses, saved = FORWARD(scores, *batch.arguments(), batch.blank, True, False, False, True)
+    losses, _, saved = FORWARD(scores, *batch.arguments(), batch.blank, True, False, False, True)
     rest = 4, False, 0, True
     gradient = BACKWARD(scores, losses, saved, *rest)
     with FakeTensorMode() as mode:
@@ -170,7 +170,7 @@ def test_what_the_compiler_is_told_of_the_gradient(layout: str) -> None:
 
 def test_a_second_derivative_of_the_operator_is_refused() -> None:
     arguments = operator_arguments(random_batch(9, 3, 5, 4), keep=True)
-    losses, _ = FORWARD(*arguments)
+    losses, *_ = FORWARD(*arguments)
     (gradient,) = torch.autograd.grad(losses.sum(), arguments[0], create_graph=True)
     with pytest.raises(RuntimeError, match="twice"):
         gradient.sum().backward()

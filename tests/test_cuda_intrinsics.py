@@ -134,3 +134,15 @@ def test_bfloat16() -> None:
         wide, narrowed = compiled(bits, value)
         assert np.float32(wide).tobytes() == INTRINSICS["bfloat16_to_float32"](bits).tobytes()
         assert narrowed == INTRINSICS["float32_to_bfloat16"](value)
+
+
+def test_quotient() -> None:
+    divide = on_cpu(intrinsics.quotient)
+
+    def quotient(a: Any, b: Any) -> Any:
+        return divide(a, b)
+
+    compiled = njit(quotient)
+
+    for a, b in ((0, 1), (7, 2), (2**31 - 1, 1), (2**31 - 1, 2**31 - 1), (6399, 16), (15, 16)):
+        assert compiled(np.int32(a), np.int32(b)) == a // b == INTRINSICS["quotient"](np.int32(a), np.int32(b))

@@ -34,6 +34,11 @@ def reciprocal(a: Any) -> Any:
     return a.__class__(1) / a
 
 
+def quotient(a: Any, b: Any) -> Any:
+    assert a >= 0 and b > 0
+    return np.int32(a // b)
+
+
 def exp2(x: Any) -> Any:
     if x.__class__ is np.float64:
         return np.exp2(x)
@@ -147,7 +152,7 @@ INTRINSICS: dict[str, Any] = {
     **{
         function.__name__: function
         for function in (
-            mul, add, fma, maximum, reciprocal, exp2, nearest_integer, bits_of, float_of, power_of_two, normalise,
+            mul, add, fma, maximum, reciprocal, quotient, exp2, nearest_integer, bits_of, float_of, power_of_two, normalise,
             offset, load_scaled, store_scaled, prefetch,
             bfloat16_to_float32, float32_to_bfloat16, float16_to_float32, float32_to_float16,
         )

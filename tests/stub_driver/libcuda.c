@@ -4,7 +4,8 @@
  *     cc -shared -fPIC -o libcuda.so.1 libcuda.c
  *
  * Every entry point that is not written out here succeeds and changes nothing. STUB_CAPABILITY (90) is the compute
- * capability, STUB_CAPTURING=1 makes every stream one that is being captured.
+ * capability, STUB_CAPTURING=1 makes every stream one that is being captured,
+ * STUB_VERSION is the CUDA version that the driver supports.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -49,7 +50,7 @@ static int from_environment(const char *name, int otherwise) {
 
 /* what the host asks */
 API int cuInit(unsigned flags) { return 0; }
-API int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
+API int cuDriverGetVersion(int *version) { *version = from_environment("STUB_VERSION", 13000); return 0; }
 API int cuDeviceGetCount(int *count) { *count = 2; return 0; }
 API int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
 API int cuDeviceGetAttribute(int *value, int attribute, int device) {

@@ -6,6 +6,7 @@ that a start costs the host a few dictionary look-ups and one call of the driver
 
 import threading
 from collections.abc import Callable
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -46,7 +47,8 @@ def start(launch: Launch, where: Where, *arguments: int) -> None:
         arguments: as README.md lists them, without bools, which would fill one byte of an int32.
 
     Raises:
-        RuntimeError: this is the kernel's first use on the device, and the stream is being captured into a graph.
+        RuntimeError: this is the kernel's first use on the device, and the stream is being captured into a graph, or
+            the driver is older than CUDA's toolkit.
         ModuleNotFoundError: naming what to install.
     """
     if not getattr(_thread, "has_context", False):
@@ -87,6 +89,16 @@ def symbol(kernel: Kernel) -> str:
     return "_".join(["numbactc", kernel.name, *map(str, kernel.options)])
 
 
+def _require_driver(version: int) -> None:
+    """Machine code of a newer major version of CUDA is refused by the driver, with a message that helps nobody."""
+    toolkit = int(metadata.version("cuda-bindings").split(".")[0])
+    if version // 1000 < toolkit:
+        raise RuntimeError(
+            f"numba-cuda is installed for CUDA {toolkit}, and the GPU's driver supports up to CUDA "
+            f"{version // 1000}.{version % 1000 // 10}: pip install 'numbactc[cuda12]', or update the driver"
+        )
+
+
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
@@ -116,6 +128,7 @@ def _load(kernel: Kernel, where: Where) -> Loaded:
     with _lock:
         loaded = _loaded.get((kernel, where.device))
         if loaded is None:
+            _require_driver(driver.cuDriverGetVersion()[1])
             capability = tuple(Device(where.device).compute_capability)
             loaded = Loaded(launch, ObjectCode.from_cubin(cubin(kernel, capability)).get_kernel(symbol(kernel)))
             _loaded[kernel, where.device] = loaded

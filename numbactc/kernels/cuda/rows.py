@@ -33,6 +33,7 @@ from numbactc.kernels.cuda.intrinsics import (
     maximum,
     mul,
     offset,
+    quotient,
     reciprocal,
     store_scaled,
 )
@@ -84,7 +85,7 @@ class RowTools:
             there = row < int64(T) * int64(N)
             r = int32(row) if there else int32(0)
             inner = T if time_inner else N
-            major = int32(r // inner)
+            major = quotient(r, inner)
             minor = int32(r - int32(major * inner))
             place = int32(thread - int32(team * int32(threads)))
             if time_inner:
