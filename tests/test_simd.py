@@ -50,7 +50,8 @@ def test_exp_is_exact_to_its_last_digit(dtype: type, bound: float) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exp_at_the_ends(dtype: type) -> None:
     width = np.dtype(dtype).itemsize * 8
-    x: np.ndarray = np.resize(np.array([-np.inf, -1e30, LOWEST[width], np.nan, HIGHEST[width], 1e30, np.inf, 0.0], dtype), 16)
+    ends = [-np.inf, -1e30, LOWEST[width], np.nan, HIGHEST[width], 1e30, np.inf, 0.0]
+    x: np.ndarray = np.resize(np.array(ends, dtype), 16)
     result = np.empty_like(x)
     exp_of(x, result)
     low, high = result[2], result[4]
