@@ -194,7 +194,7 @@ def test_targets_have_memory_inside_torch_func() -> None:
 
     from numbactc import _dispatch_cuda
 
-    seen = []
+    seen: list[int] = []
 
     def function(scores: torch.Tensor) -> torch.Tensor:
         problem = _dispatch_cuda.prepare(scores, torch.tensor([[1, 2]]), [4], [2], 0, True, False, False)

@@ -50,7 +50,8 @@ def test_exp_is_exact_to_its_last_digit(dtype: type, bound: float) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exp_at_the_ends(dtype: type) -> None:
     width = np.dtype(dtype).itemsize * 8
-    x = np.resize(np.array([-np.inf, -1e30, LOWEST[width], np.nan, HIGHEST[width], 1e30, np.inf, 0.0], dtype), 16)
+    ends = [-np.inf, -1e30, LOWEST[width], np.nan, HIGHEST[width], 1e30, np.inf, 0.0]
+    x: np.ndarray = np.resize(np.array(ends, dtype), 16)
     result = np.empty_like(x)
     exp_of(x, result)
     low, high = result[2], result[4]
@@ -72,10 +73,10 @@ def test_first_lanes_alone_are_read_and_written(dtype: type, count: int) -> None
     def fill(x, start, count, to):  # type: ignore[no-untyped-def]
         store(to, 0, load_first(x, start, count, -1))
 
-    x = np.arange(64, dtype=dtype)
-    result = np.full(64, 99, dtype)
+    x: np.ndarray = np.arange(64, dtype=dtype)
+    result: np.ndarray = np.full(64, 99, dtype)
     copy(x, 5, count, result)
-    expected = np.full(64, 99, dtype)
+    expected: np.ndarray = np.full(64, 99, dtype)
     expected[5 : 5 + count] = x[5 : 5 + count]
     np.testing.assert_array_equal(result, expected)
     fill(x, 5, count, result)
@@ -121,7 +122,8 @@ def gathers(x, places, y, to):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gather(dtype: type) -> None:
     x, places = np.random.default_rng(0).random(40), np.random.default_rng(1).integers(0, 30, 17)
-    y, result = np.arange(100, 140, dtype=dtype), np.empty(8)
+    y: np.ndarray = np.arange(100, 140, dtype=dtype)
+    result = np.empty(8)
     lanes = 64 // np.dtype(dtype).itemsize
     expected = y[places[1 : 1 + lanes]]
     gathers(x, places, y, result)

@@ -153,7 +153,8 @@ INTRINSICS: dict[str, Any] = {
         function.__name__: function
         for function in (
             mul, add, fma, maximum, reciprocal, quotient, exp2, nearest_integer, bits_of, float_of, power_of_two,
-            normalise, offset, load_scaled, store_scaled, prefetch,
+            normalise,
+            offset, load_scaled, store_scaled, prefetch,
             bfloat16_to_float32, float32_to_bfloat16, float16_to_float32, float32_to_float16,
         )
     },
