@@ -92,39 +92,27 @@ class RowTools:
                 return minor, major, place, there
             return major, minor, place, there
 
-        @cuda.jit(device=True, inline="always")
-        def team_sum(x, place, partial):
-            """Sum over a row's threads, in one order; every thread has it. partial: shared, one for each warp."""
-            for k in range(5):
-                x = add(x, cuda.shfl_xor_sync(ALL_LANES, x, int32(16 >> k)))
-            if warps > 1:
-                if (place & int32(31)) == 0:
-                    partial[place >> int32(5)] = x
-                cuda.syncthreads()
-                x = partial[0]
-                for w in range(1, warps):
-                    x = add(x, partial[w])
-                cuda.syncthreads()
-            return x
+        def reduction(combine):
+            @cuda.jit(device=True, inline="always")
+            def of_team(x, place, partial):
+                """Over a row's threads, in one order; every thread has it. partial: shared, one for each warp."""
+                for k in range(5):
+                    x = combine(x, cuda.shfl_xor_sync(ALL_LANES, x, int32(16 >> k)))
+                if warps > 1:
+                    if (place & int32(31)) == 0:
+                        partial[place >> int32(5)] = x
+                    cuda.syncthreads()
+                    x = partial[0]
+                    for w in range(1, warps):
+                        x = combine(x, partial[w])
+                    cuda.syncthreads()
+                return x
 
-        @cuda.jit(device=True, inline="always")
-        def team_max(x, place, partial):
-            """Maximum over a row's threads, as `team_sum`."""
-            for k in range(5):
-                x = maximum(x, cuda.shfl_xor_sync(ALL_LANES, x, int32(16 >> k)))
-            if warps > 1:
-                if (place & int32(31)) == 0:
-                    partial[place >> int32(5)] = x
-                cuda.syncthreads()
-                x = partial[0]
-                for w in range(1, warps):
-                    x = maximum(x, partial[w])
-                cuda.syncthreads()
-            return x
+            return of_team
 
         self.real, self.stored, self.threads = real, width, threads
         self.load_group, self.row_of_thread = load_group, row_of_thread
-        self.team_sum, self.team_max = team_sum, team_max
+        self.team_sum, self.team_max = reduction(add), reduction(maximum)
 
 
 def make_rows_forward(dtype: str, vector: int, warps: int, groups: int) -> Any:
