@@ -11,8 +11,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from numbactc.kernels.cpu.simd import (
-    VectorType,
+from numbactc.kernels.cpu.lanes import (
     at_least,
     at_most,
     multiply_add,
@@ -21,6 +20,7 @@ from numbactc.kernels.cpu.simd import (
     splat,
     where_not_less,
 )
+from numbactc.kernels.cpu.vector import VectorType
 
 # 2**f on [-1/2, 1/2] with value 1 at 0: minimax, relative error 2e-9 before rounding to float32 ...
 POLYNOMIAL_6 = tuple(

@@ -10,8 +10,9 @@ import numpy as np
 
 from numbactc.kernels.cpu import linear, stepwise
 from numbactc.kernels.cpu.exp import exp_times
+from numbactc.kernels.cpu.lanes import at_least, splat, transpose
 from numbactc.kernels.cpu.linear import BLOCK, LEFT, NO_MASS, PAD, RIGHT, VECTOR
-from numbactc.kernels.cpu.simd import at_least, load, load_as_float64, splat, store, transpose
+from numbactc.kernels.cpu.vector_memory import load, load_as_float64, store
 from numbactc.kernels.jit import kernel
 from numbactc.kernels.scaled import add, normalise
 

@@ -14,22 +14,20 @@ mass from label j + 1, its right neighbour. With that both directions have the s
 
 import numpy as np
 
-from numbactc.kernels.cpu.simd import (
-    I64,
+from numbactc.kernels.cpu.lanes import (
     at_least,
     at_most,
     exponents,
     from_left,
     from_right,
-    gather,
     largest_of,
-    load,
     splat,
-    store,
     transpose,
     where_positive,
     with_exponents,
 )
+from numbactc.kernels.cpu.vector import I64
+from numbactc.kernels.cpu.vector_memory import gather, load, store
 from numbactc.kernels.jit import kernel
 from numbactc.kernels.scaled import ZERO_EXPONENT
 

@@ -7,23 +7,18 @@ A row arrives as a contiguous float32 or float64 array; `load.py` makes it one.
 import numpy as np
 
 from numbactc.kernels.cpu.exp import exp, exp_times
-from numbactc.kernels.cpu.simd import (
+from numbactc.kernels.cpu.lanes import (
     at_least,
     at_most,
-    gather_listed,
     lanes_of,
     largest_of,
-    load,
-    load_first,
-    prefetch,
     smallest_of,
     splat,
     splat_like,
-    store,
-    store_first,
     sum_of,
     where_not_less,
 )
+from numbactc.kernels.cpu.vector_memory import gather_listed, load, load_first, prefetch, store, store_first
 from numbactc.kernels.jit import kernel
 
 AHEAD = 4096

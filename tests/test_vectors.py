@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from numbactc.kernels.cpu import simd
+from numbactc.kernels.cpu import lanes, vector_memory
 from numbactc.kernels.cpu.exp import HIGHEST, LOWEST, exp, exp_times
-from numbactc.kernels.cpu.simd import load, load_first, store, store_first
+from numbactc.kernels.cpu.vector_memory import load, load_first, store, store_first
 from numbactc.kernels.jit import FAST_MATH
 
 compiled: Callable[..., Any] = njit(fastmath=FAST_MATH, error_model="numpy")
@@ -18,14 +18,14 @@ compiled: Callable[..., Any] = njit(fastmath=FAST_MATH, error_model="numpy")
 
 @compiled
 def exp_of(x, to):  # type: ignore[no-untyped-def]
-    for i in range(0, x.size, simd.lanes_of(x)):
+    for i in range(0, x.size, lanes.lanes_of(x)):
         store(to, i, exp(load(x, i)))
 
 
 @compiled
 def exp_times_of(x, factor, to):  # type: ignore[no-untyped-def]
-    for i in range(0, x.size, simd.lanes_of(x)):
-        store(to, i, exp_times(load(x, i), simd.splat(factor)))
+    for i in range(0, x.size, lanes.lanes_of(x)):
+        store(to, i, exp_times(load(x, i), lanes.splat(factor)))
 
 
 def arguments(dtype: type) -> np.ndarray:
@@ -80,20 +80,20 @@ def test_first_lanes_alone_are_read_and_written(dtype: type, count: int) -> None
     expected[5 : 5 + count] = x[5 : 5 + count]
     np.testing.assert_array_equal(result, expected)
     fill(x, 5, count, result)
-    lanes = 64 // np.dtype(dtype).itemsize
-    np.testing.assert_array_equal(result[:lanes], [*x[5 : 5 + count], *[-1] * (lanes - count)])
+    width = 64 // np.dtype(dtype).itemsize
+    np.testing.assert_array_equal(result[:width], [*x[5 : 5 + count], *[-1] * (width - count)])
 
 
 @compiled
 def shuffles(x, to):  # type: ignore[no-untyped-def]
     a, b = load(x, (0, 0)), load(x, (1, 0))
-    store(to, (0, 0), simd.from_left(a, b))
-    store(to, (1, 0), simd.from_right(a, b))
+    store(to, (0, 0), lanes.from_left(a, b))
+    store(to, (1, 0), lanes.from_right(a, b))
 
 
 @compiled
 def transposed(x, to):  # type: ignore[no-untyped-def]
-    rows = simd.transpose(
+    rows = lanes.transpose(
         (
             load(x, (0, 0)), load(x, (1, 0)), load(x, (2, 0)), load(x, (3, 0)),
             load(x, (4, 0)), load(x, (5, 0)), load(x, (6, 0)), load(x, (7, 0)),
@@ -115,8 +115,8 @@ def test_neighbours_and_transpose() -> None:
 
 @compiled
 def gathers(x, places, y, to):  # type: ignore[no-untyped-def]
-    store(to, 0, simd.gather(x, 3, load(places, 0)))
-    store(y, 0, simd.gather_listed(y, places, 1))
+    store(to, 0, vector_memory.gather(x, 3, load(places, 0)))
+    store(y, 0, vector_memory.gather_listed(y, places, 1))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -124,11 +124,11 @@ def test_gather(dtype: type) -> None:
     x, places = np.random.default_rng(0).random(40), np.random.default_rng(1).integers(0, 30, 17)
     y: np.ndarray = np.arange(100, 140, dtype=dtype)
     result = np.empty(8)
-    lanes = 64 // np.dtype(dtype).itemsize
-    expected = y[places[1 : 1 + lanes]]
+    width = 64 // np.dtype(dtype).itemsize
+    expected = y[places[1 : 1 + width]]
     gathers(x, places, y, result)
     np.testing.assert_array_equal(result, x[3 + places[:8]])
-    np.testing.assert_array_equal(y[:lanes], expected)
+    np.testing.assert_array_equal(y[:width], expected)
 
 
 @compiled
@@ -137,20 +137,20 @@ def lanewise(x, y, i, j, floats, integers):  # type: ignore[no-untyped-def]
     store(floats, (0, 0), a + b)
     store(floats, (1, 0), a - b)
     store(floats, (2, 0), a * b)
-    store(floats, (3, 0), simd.multiply_add(a, b, b))
-    store(floats, (4, 0), simd.nearest(a * simd.splat(10.0)))
-    store(floats, (5, 0), simd.at_least(a, b))
-    store(floats, (6, 0), simd.at_most(a, b))
-    store(floats, (7, 0), simd.where_not_less(a, b, a, simd.splat(7.0)))
-    store(floats, (8, 0), simd.with_exponents(m + simd.splat(1023)))
-    store(floats, (9, 0), simd.where_positive(m, a, b))
+    store(floats, (3, 0), lanes.multiply_add(a, b, b))
+    store(floats, (4, 0), lanes.nearest(a * lanes.splat(10.0)))
+    store(floats, (5, 0), lanes.at_least(a, b))
+    store(floats, (6, 0), lanes.at_most(a, b))
+    store(floats, (7, 0), lanes.where_not_less(a, b, a, lanes.splat(7.0)))
+    store(floats, (8, 0), lanes.with_exponents(m + lanes.splat(1023)))
+    store(floats, (9, 0), lanes.where_positive(m, a, b))
     store(integers, (0, 0), m + n)
     store(integers, (1, 0), m - n)
     store(integers, (2, 0), m * n)
-    store(integers, (3, 0), simd.at_least(m, n))
-    store(integers, (4, 0), simd.at_most(m, n))
-    store(integers, (5, 0), simd.exponents(simd.at_least(a, simd.splat(0.0))) - simd.splat(1023))
-    return simd.sum_of(a), simd.smallest_of(a), simd.largest_of(a), simd.largest_of(m)
+    store(integers, (3, 0), lanes.at_least(m, n))
+    store(integers, (4, 0), lanes.at_most(m, n))
+    store(integers, (5, 0), lanes.exponents(lanes.at_least(a, lanes.splat(0.0))) - lanes.splat(1023))
+    return lanes.sum_of(a), lanes.smallest_of(a), lanes.largest_of(a), lanes.largest_of(m)
 
 
 def test_lane_by_lane() -> None:
@@ -174,9 +174,9 @@ def test_lane_by_lane() -> None:
 @compiled
 def comparisons_with_nan(x, low, to):  # type: ignore[no-untyped-def]
     a, b = load(x, 0), load(low, 0)
-    store(to, (0, 0), simd.at_least(a, b))
-    store(to, (1, 0), simd.at_most(a, b))
-    store(to, (2, 0), simd.where_not_less(a, b, simd.splat(1.0), simd.splat(0.0)))
+    store(to, (0, 0), lanes.at_least(a, b))
+    store(to, (1, 0), lanes.at_most(a, b))
+    store(to, (2, 0), lanes.where_not_less(a, b, lanes.splat(1.0), lanes.splat(0.0)))
 
 
 def test_nan_comes_through() -> None:
