@@ -28,7 +28,8 @@ from numbactc.kernels.cuda.intrinsics import offset, store_scaled
 from numbactc.kernels.cuda.meeting import make_meet
 from numbactc.kernels.cuda.plan import HALO, MOST_LATTICE_WARPS, WARP
 from numbactc.kernels.cuda.scaled import ZERO
-from numbactc.kernels.cuda.sweep import EXCHANGE, PARTS, Shared, Task, make_sweep
+from numbactc.kernels.cuda.sweep import make_sweep
+from numbactc.kernels.cuda.task import EXCHANGE, PARTS, Shared, Task
 
 LN_2 = math.log(2.0)
 

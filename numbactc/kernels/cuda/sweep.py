@@ -7,7 +7,7 @@ A lane holds K neighbouring positions in registers; each warp but the first star
 the halo, which it recomputes, so that warps need to meet once in 16 frames only. Emissions come some frames ahead.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from numba import cuda, float64, int32, int64
 
@@ -30,6 +30,7 @@ from numbactc.kernels.cuda.intrinsics import (
 )
 from numbactc.kernels.cuda.plan import HALO, MOST_LATTICE_WARPS, MOST_PAIRS, WARP
 from numbactc.kernels.cuda.scaled import ZERO
+from numbactc.kernels.cuda.task import Chunk, Lane
 
 ALL_LANES = 0xFFFFFFFF
 
@@ -41,70 +42,6 @@ def frames_ahead(real: Any, pairs: int) -> int:
 
 FRAMES_TO_L2 = 8
 """Frames that are on their way from memory to L2."""
-
-EXCHANGE = 2 * MOST_LATTICE_WARPS * HALO * 2
-"""States that warps share: two turns, each with the halo's labels and blanks."""
-
-PARTS = 2 * MOST_LATTICE_WARPS
-"""Integers that they share: two turns."""
-
-
-class Task(NamedTuple):
-    """What one direction of one utterance works on. Pointers are to what belongs to the utterance."""
-
-    frames: Any
-    count: Any  # L
-    width: Any
-    labels: Any  # (L,)
-    emissions: Any  # (T, columns) scaled numbers
-    columns: Any
-    blank_column: Any
-    first_label_column: Any  # of label 0; -1 if there is a column for each class
-    no_label_column: Any
-    keep: Any  # whether the other direction will want to know
-    states: Any  # (copies, 2, width + 4, 2) scaled numbers, labels and blanks: of the middle, and for tiles two in turn
-    mantissas: Any  # (T, width): what this direction leaves for the other, or finds, and replaces by posteriors
-    exponents: Any
-    blanks: Any  # (chunks, width + 4) scaled numbers: the same for blanks, at one frame of each chunk
-    m: Any  # the target's probability
-    e: Any
-
-
-class Chunk(NamedTuple):
-    """Where the rows of 16 frames begin: what is 64 bits wide is done here, once, and not frame by frame."""
-
-    first: Any  # its first frame in time
-    emissions: Any
-    mantissas: Any
-    exponents: Any
-    blanks: Any
-
-
-class Shared(NamedTuple):
-    """What the warps of a block exchange."""
-
-    mantissas: Any  # (EXCHANGE,)
-    exponents: Any
-    parts: Any  # (PARTS,)
-
-
-class Lane(NamedTuple):
-    """Registers of one thread: local arrays."""
-
-    b: Any  # (K,) states of blanks and labels
-    eb: Any
-    l: Any
-    el: Any
-    slot: Any  # (K,) column of each label's emission
-    skip: Any  # (K,) 1 if a label may be entered from the one before
-    pm: Any  # (D, K) a ring of frames: emissions of labels, ...
-    pe: Any
-    qm: Any  # (D,) ... of the blank, ...
-    qe: Any
-    om: Any  # (D, K) ... and what the other direction left
-    oe: Any
-    obm: Any  # (K,) what it left for blanks
-    obe: Any
 
 
 def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -> Any:
@@ -127,6 +64,18 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
     zero, one, unit = real(0), real(1), real(2.0**fixed_bits)
     nothing = int32(ZERO)
     one_frame = -1 if backward else 1
+
+    @cuda.jit(device=True, inline="always")
+    def new_lane():
+        return Lane(
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+            cuda.local.array(K, int32), cuda.local.array(K, int32),
+            cuda.local.array(DK, real), cuda.local.array(DK, int32),
+            cuda.local.array(D, real), cuda.local.array(D, int32),
+            cuda.local.array(DK, real), cuda.local.array(DK, int32),
+            cuda.local.array(K, real), cuda.local.array(K, int32),
+        )  # fmt: skip
 
     @cuda.jit(device=True, inline="always")
     def chunk_of(task, chunk):
@@ -326,15 +275,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         lane_number, warp = int32(thread & int32(31)), int32(thread >> int32(5))
         warps = int32(int32(cuda.blockDim.x) >> int32(5))
         ticks = min(int32(cuda.blockDim.x), int32(HALO))  # always HALO; a compiler that knew would unroll them all
-        lane = Lane(
-            cuda.local.array(K, real), cuda.local.array(K, int32),
-            cuda.local.array(K, real), cuda.local.array(K, int32),
-            cuda.local.array(K, int32), cuda.local.array(K, int32),
-            cuda.local.array(DK, real), cuda.local.array(DK, int32),
-            cuda.local.array(D, real), cuda.local.array(D, int32),
-            cuda.local.array(DK, real), cuda.local.array(DK, int32),
-            cuda.local.array(K, real), cuda.local.array(K, int32),
-        )  # fmt: skip
+        lane = new_lane()
         p0 = int32(int32(warp * step) + int32(lane_number * K))
         owned = warp == 0 or lane_number >= halo_lanes
         stores = owned and p0 < task.width
@@ -380,15 +321,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
         lane_number, warp = int32(thread & int32(31)), int32(thread >> int32(5))
         warps = int32(int32(cuda.blockDim.x) >> int32(5))
         ticks = min(int32(cuda.blockDim.x), int32(HALO))
-        lane = Lane(
-            cuda.local.array(K, real), cuda.local.array(K, int32),
-            cuda.local.array(K, real), cuda.local.array(K, int32),
-            cuda.local.array(K, int32), cuda.local.array(K, int32),
-            cuda.local.array(DK, real), cuda.local.array(DK, int32),
-            cuda.local.array(D, real), cuda.local.array(D, int32),
-            cuda.local.array(DK, real), cuda.local.array(DK, int32),
-            cuda.local.array(K, real), cuda.local.array(K, int32),
-        )  # fmt: skip
+        lane = new_lane()
         copy = 2 * 4 * int64(int32(task.width + 4))
         inverse = reciprocal(real(task.m))
         i = int32(0)
