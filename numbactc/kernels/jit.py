@@ -37,7 +37,7 @@ def entry(function: Callable[..., Any]) -> Any:
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """`entry` for what only kernels call: without ways in from Python and C, which are a quarter of compiling."""
+    """`entry` for what only kernels call: without ways in from Python and C, which take long to compile."""
     return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
