@@ -58,6 +58,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if on_a_device(item)]
 
 
+@pytest.fixture(params=[False, True], ids=["log_probs", "logits"])
+def normalise(request: pytest.FixtureRequest) -> bool:
+    """Which loss a CUDA kernel is asked for."""
+    answer: bool = request.param
+    return answer
+
+
 @pytest.fixture
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where the losses of this test are computed."""

@@ -5,7 +5,7 @@ from breaks import Break
 SWEEP, LATTICE, MEETING, CLASSES, PREPARE, ROWS = (
     f"numbactc/kernels/cuda/{name}.py" for name in ("sweep", "lattice", "meeting", "classes", "prepare", "rows")
 )
-TESTS = "test_cuda_kernels.py -k"
+TESTS, CORNERS = "test_cuda_kernels.py -k", "test_cuda_corners.py -k"
 
 CUDA_BREAKS = [
     Break(
@@ -34,7 +34,7 @@ CUDA_BREAKS = [
         SWEEP,
         "m1, e1 = b, eb",
         "m1, e1 = mul(b, power_of_two(int32(eb - e), zero)), e",
-        f"{TESTS} equal_labels_of_a_model",
+        f"{CORNERS} equal_labels_of_a_model",
     ),
     Break(
         "GPU: warps do not hear from their neighbours",
@@ -62,7 +62,7 @@ CUDA_BREAKS = [
         SWEEP,
         "return mul(unit, reciprocal(real(total)))",
         "return reciprocal(real(1.0 + 0.0 * total))",
-        f"{TESTS} many_frames",
+        f"{CORNERS} many_frames",
     ),
     Break(
         "GPU: a clamp at zero for log-probabilities",
@@ -83,35 +83,35 @@ CUDA_BREAKS = [
         PREPARE,
         " or label == blank",
         "",
-        f"{TESTS} bad_arguments",
+        f"{CORNERS} bad_arguments",
     ),
     Break(
         "GPU: an input length may be too large",
         PREPARE,
         "frames >= 0 and frames <= T and",
         "frames >= 0 and",
-        f"{TESTS} bad_arguments",
+        f"{CORNERS} bad_arguments",
     ),
     Break(
         "GPU: the upper half of int64 ignored",
         PREPARE,
         "return int64(int64(integers[2 * i + 1]) << int64(32)) | low",
         "return low",
-        f"{TESTS} bad_arguments",
+        f"{CORNERS} bad_arguments",
     ),
     Break(
         "GPU: a NaN among log-probabilities overlooked",
         ROWS,
         "row_sum = real(1) if row_sum == row_sum else row_sum",
         "row_sum = real(1)",
-        f"{TESTS} nan",
+        f"{CORNERS} nan",
     ),
     Break(
         "GPU: a masked blank keeps what round-off leaves",
         ROWS,
         "if not x > impossible:",
         "if x > real(1):",
-        f"{TESTS} masked_blank",
+        f"{CORNERS} masked_blank",
     ),
     Break(
         "GPU: classes are rewritten before the row is written",
