@@ -1,7 +1,10 @@
-"""exp for vectors of float32 and float64 in a handful of instructions; Numba's own calls libm per element.
+"""exp of numbers <= 0, for vectors, in a handful of instructions; Numba's own calls libm per element.
 
-Cody and Waite's scheme: x / log(2) = n + f with n an integer and |f| <= 1/2, to twice the precision; a polynomial for
-2**f; n added to the exponent. Results are never 0 or inf: x is clamped to `LOWEST` and `HIGHEST`. NaN stays NaN.
+Cody and Waite's scheme: x = n log(2) + r with n an integer and |r| <= log(2) / 2; a polynomial for exp(r); times 2**n,
+which is made of bits. log(2) has one digit more than x: the relative error is that of the polynomial's last sum, and
+grows by 3e-9 (float32) or 4e-17 (float64) for each unit of -x, where less and less depends on it.
+
+Results are never 0: x is clamped to `LOWEST`. NaN stays NaN, whatever bits it carries. For x > 0 they mean nothing.
 """
 
 import math
@@ -9,99 +12,82 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
-from numbactc.kernels.cpu.lanes import (
-    at_least,
-    at_most,
-    multiply_add,
-    nearest,
-    scale_by_power_of_two,
-    splat,
-    where_not_less,
-)
-from numbactc.kernels.cpu.vector import VectorType
+from numbactc.kernels.cpu.lanes import at_least, multiply_add, nearest_and_power, splat, where_not_less
+from numbactc.kernels.cpu.vector import VectorType, constant, fused
 
-# 2**f on [-1/2, 1/2] with value 1 at 0: minimax, relative error 2e-9 before rounding to float32 ...
-POLYNOMIAL_6 = tuple(
-    np.float32(c)
-    for c in (1.0, 0.6931471825, 0.2402264774, 0.0555033237, 0.0096184369, 0.0013398875, 0.0001535336)
-)
-# ... and through Chebyshev's nodes, relative error 2e-17.
+# exp(r) for |r| <= log(2) / 2 with value 1 at 0, through Chebyshev's nodes: relative error 1e-8 before rounding to float32
+POLYNOMIAL_6 = tuple(np.float32(c) for c in (1.0, 1.0, 0.5, 0.16666505, 0.041666467, 0.008369149, 0.0013933642))
+# ... 2e-12, for emissions in float64 of scores in float32 ...
+POLYNOMIAL_8 = (
+    1.0, 0.999999999995509, 0.4999999999995511, 0.16666666786308587, 0.04166666678626585, 0.008333283538708408,
+    0.0013888839110552653, 0.0001990756931089598, 2.4867870189358295e-05,
+)  # fmt: skip
+# ... and 2e-17.
 POLYNOMIAL_11 = (
-    1.0, 0.6931471805599453, 0.24022650695910097, 0.0555041086648216, 0.009618129107606888, 0.0013333558146416936,
-    0.0001540353044173605, 1.525273382983612e-05, 1.321544258792169e-06, 1.0178062445845774e-07,
-    7.072585949269223e-09, 4.4549605981865186e-10,
+    1.0, 1.0, 0.5000000000000001, 0.16666666666666685, 0.04166666666662367, 0.008333333333316269,
+    0.0013888888917305174, 0.00019841269896675505, 2.480152122602995e-05, 2.755723590350417e-06,
+    2.762010612775407e-07, 2.5111316711367628e-08,
 )  # fmt: skip
 
-LOWEST, HIGHEST = {32: -87.3, 64: -708.3}, {32: 88.0, 64: 709.0}
-"""By width in bits: exp of what lies outside is exp of these; that of LOWEST is hardly above the smallest normal."""
+LOWEST = {32: -87.3, 64: -708.3}
+"""By width in bits: exp of what lies below is exp of this, hardly above the smallest normal number."""
 
+LOG_2 = math.log(2.0)
 LOG2_E = math.log2(math.e)
-LOG2_E_HIGH_32 = np.float32(LOG2_E)
-LOG2_E_LOW_32 = np.float32(LOG2_E - float(LOG2_E_HIGH_32))
-LOG2_E_LOW_64 = 2.0355273740931033e-17  # log2(e) less its float64
 
 
-def constant(vector: VectorType, by_width: dict[int, float]) -> Any:
-    """A number in the precision of a vector."""
-    width = vector.dtype.bitwidth
-    return np.float32(by_width[width]) if width == 32 else by_width[width]
+def polynomial(coefficients: tuple[float, ...]) -> Any:
+    """A function for kernels: the polynomial's value in each lane, by Horner's scheme."""
+
+    @intrinsic
+    def value(typingctx: Any, x: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = args[0].type
+            result = constant(kind, coefficients[-1])
+            for coefficient in reversed(coefficients[:-1]):
+                result = fused(builder, result, args[0], constant(kind, coefficient))
+            return result
+
+        return x(x), generate
+
+    return value
 
 
-def exp(x: Any) -> Any:
-    """exp(x) of each lane, to the precision of x; for kernels only."""
+exp_reduced_6, exp_reduced_8, exp_reduced_11 = map(polynomial, (POLYNOMIAL_6, POLYNOMIAL_8, POLYNOMIAL_11))
+
+
+def exp(x: Any, like: Any) -> Any:
+    """exp(x) of each lane, as exact as an array of `like`'s dtype deserves; for kernels only."""
     raise NotImplementedError("exp is compiled into kernels")
 
 
 @overload(exp, jit_options={"forceinline": True})
-def _exp(x):
+def _exp(x, like):
     if not isinstance(x, VectorType):
         return None
-    lowest, highest = constant(x, LOWEST), constant(x, HIGHEST)
-    if x.dtype == types.float32:
-        c0, c1, c2, c3, c4, c5, c6 = POLYNOMIAL_6
+    width = x.dtype.bitwidth
+    number = np.float32 if width == 32 else float
+    log2_e, minus_log_2, lowest = number(LOG2_E), number(-LOG_2), number(LOWEST[width])
+    reduced = exp_reduced_6 if width == 32 else exp_reduced_8 if like.dtype == types.float32 else exp_reduced_11
 
-        def exp_float32(x):
-            x = at_most(at_least(x, splat(lowest)), splat(highest))
-            n = nearest(x * splat(LOG2_E_HIGH_32))
-            f = multiply_add(x, splat(LOG2_E_LOW_32), multiply_add(x, splat(LOG2_E_HIGH_32), splat(np.float32(0)) - n))
-            p = multiply_add(splat(c6), f, splat(c5))
-            p = multiply_add(p, f, splat(c4))
-            p = multiply_add(p, f, splat(c3))
-            p = multiply_add(p, f, splat(c2))
-            p = multiply_add(p, f, splat(c1))
-            return scale_by_power_of_two(multiply_add(p, f, splat(c0)), n)
+    def exp_of_lanes(x, like):
+        x = at_least(x, splat(lowest))
+        n, power = nearest_and_power(x, splat(log2_e))
+        return reduced(multiply_add(n, splat(minus_log_2), x)) * power
 
-        return exp_float32
-    d0, d1, d2, d3, d4, d5, d6, d7, d8, d9, d10, d11 = POLYNOMIAL_11
-
-    def exp_float64(x):
-        x = at_most(at_least(x, splat(lowest)), splat(highest))
-        n = nearest(x * splat(LOG2_E))
-        f = multiply_add(x, splat(LOG2_E_LOW_64), multiply_add(x, splat(LOG2_E), splat(0.0) - n))
-        p = multiply_add(splat(d11), f, splat(d10))
-        p = multiply_add(p, f, splat(d9))
-        p = multiply_add(p, f, splat(d8))
-        p = multiply_add(p, f, splat(d7))
-        p = multiply_add(p, f, splat(d6))
-        p = multiply_add(p, f, splat(d5))
-        p = multiply_add(p, f, splat(d4))
-        p = multiply_add(p, f, splat(d3))
-        p = multiply_add(p, f, splat(d2))
-        p = multiply_add(p, f, splat(d1))
-        return scale_by_power_of_two(multiply_add(p, f, splat(d0)), n)
-
-    return exp_float64
+    return exp_of_lanes
 
 
-def exp_times(x: Any, factor: Any) -> Any:
+def exp_times(x: Any, factor: Any, like: Any) -> Any:
     """exp(x) * factor of each lane, and exactly 0 where x < LOWEST; for kernels only."""
     raise NotImplementedError("exp_times is compiled into kernels")
 
 
 @overload(exp_times, jit_options={"forceinline": True})
-def _exp_times(x, factor):
-    lowest, zero = constant(x, LOWEST), constant(x, {32: 0.0, 64: 0.0})
-    # chosen, not subtracted: a multiple of exp(LOWEST) is subnormal, which costs a hundred cycles wherever it occurs
-    return lambda x, factor: where_not_less(x, splat(lowest), exp(x) * factor, splat(zero))
+def _exp_times(x, factor, like):
+    number = np.float32 if x.dtype.bitwidth == 32 else float
+    lowest, zero = number(LOWEST[x.dtype.bitwidth]), number(0)
+    # the factor is chosen, not the product: that of exp(LOWEST) is subnormal, and costs a hundred cycles wherever it occurs
+    return lambda x, factor, like: exp(x, like) * where_not_less(x, splat(lowest), factor, splat(zero))

@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbactc.kernels.cpu.vector import F64, I64, VectorType, call, constant, lane_numbers, short_name, spread
+from numbactc.kernels.cpu.vector import F64, I64, VectorType, call, constant, fused, lane_numbers, short_name, spread
 
 
 @intrinsic
@@ -72,23 +72,30 @@ def transpose(typingctx: Any, rows: Any) -> Any:
 @intrinsic
 def multiply_add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once where the machine can."""
+    return x(x, y, z), lambda context, builder, sig, args: fused(builder, *args)
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = args[0].type
-        return call(builder, f"llvm.fmuladd.{short_name(kind)}", kind, args)
 
-    return x(x, y, z), generate
+MANTISSA_BITS = {32: 23, 64: 52}
+EXPONENT_BIAS = {32: 127, 64: 1023}
 
 
 @intrinsic
-def nearest(typingctx: Any, x: Any) -> Any:
-    """The nearest integers, as floats."""
+def nearest_and_power(typingctx: Any, x: Any, factor: Any) -> Any:
+    """The integer n nearest to x * factor, as a float, and 2**n, which must be a normal number."""
+    width = x.dtype.bitwidth
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = args[0].type
-        return call(builder, f"llvm.nearbyint.{short_name(kind)}", kind, args)
+        # a float of this size has no digits behind the point, and in its lowest bits the exponent's bits of 2**n
+        large = constant(kind, 1.5 * 2.0 ** MANTISSA_BITS[width] + EXPONENT_BIAS[width])
+        sum_ = fused(builder, *args, large)
+        # with a flag of its own, lest the kernels' flags let (a + b) - b become a
+        n = builder.fsub(sum_, large, flags=("nsz",))
+        integers = ir.VectorType(ir.IntType(width), x.lanes)
+        shifted = builder.shl(builder.bitcast(sum_, integers), constant(integers, MANTISSA_BITS[width]))
+        return context.make_tuple(builder, signature.return_type, (n, builder.bitcast(shifted, kind)))
 
-    return x(x), generate
+    return types.UniTuple(x, 2)(x, factor), generate
 
 
 def _choose(comparison: str) -> Any:
@@ -164,9 +171,6 @@ def largest_of(typingctx: Any, x: Any) -> Any:
     return x.dtype(x), _reduce("smax")
 
 
-MANTISSA_BITS = {32: 23, 64: 52}
-
-
 @intrinsic
 def exponents(typingctx: Any, x: Any) -> Any:
     """Biased exponents of float64 lanes >= 0, as int64: floor(log2(x)) + 1023, or 0."""
@@ -187,18 +191,3 @@ def with_exponents(typingctx: Any, biased: Any) -> Any:
         return builder.bitcast(shifted, context.get_value_type(F64))
 
     return F64(biased), generate
-
-
-@intrinsic
-def scale_by_power_of_two(typingctx: Any, x: Any, n: Any) -> Any:
-    """x * 2**n for integral floats n, by adding n to the exponent bits of x."""
-    width = x.dtype.bitwidth
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        integers = ir.VectorType(ir.IntType(width), x.lanes)
-        # a float with n in its lowest bits: a conversion to integers is one instruction on few machines
-        magic = builder.fadd(args[1], constant(args[1].type, 1.5 * 2.0 ** MANTISSA_BITS[width]))
-        steps = builder.shl(builder.bitcast(magic, integers), constant(integers, MANTISSA_BITS[width]))
-        return builder.bitcast(builder.add(builder.bitcast(args[0], integers), steps), args[0].type)
-
-    return x(x, n), generate

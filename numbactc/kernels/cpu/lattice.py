@@ -141,7 +141,7 @@ def set_table(emissions, begin, end, table):
         scale = splat(1.0 / np.float64(emissions.stats[1, begin + k]))
         for c in range(0, table.shape[1], VECTOR):
             x = load_as_float64(emissions.scores, (begin + k, c)) - offset
-            store(table, (k, c), exp_times(x, scale))
+            store(table, (k, c), exp_times(x, scale, emissions.scores))
         table[k, emissions.classes] = 0.0
 
 

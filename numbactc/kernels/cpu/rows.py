@@ -56,11 +56,11 @@ def row_sum_and_next_max(row, largest, next_row):
     whole = row.size // lanes * lanes
     for c in range(0, whole, lanes):
         prefetch(next_row, c + AHEAD)
-        total = total + exp(load(row, c) - less)
+        total = total + exp(load(row, c) - less, row)
         next_largest = at_least(load(next_row, c), next_largest)
     if whole < row.size:
         rest = row.size - whole
-        total = total + exp(load_first(row, whole, rest, -np.inf) - less)
+        total = total + exp(load_first(row, whole, rest, -np.inf) - less, row)
         next_largest = at_least(load_first(next_row, whole, rest, -np.inf), next_largest)
     return sum_of(total), largest_of(next_largest)
 
@@ -104,10 +104,10 @@ def row_softmax(row, offset, scale, gradient):
     whole = row.size // lanes * lanes
     for c in range(0, whole, lanes):
         prefetch(row, c + AHEAD)
-        store(gradient, c, exp_times(load(row, c) - less, factor))
+        store(gradient, c, exp_times(load(row, c) - less, factor, row))
     if whole < row.size:
         rest = row.size - whole
-        store_first(gradient, whole, rest, exp_times(load_first(row, whole, rest, -np.inf) - less, factor))
+        store_first(gradient, whole, rest, exp_times(load_first(row, whole, rest, -np.inf) - less, factor, row))
 
 
 @kernel

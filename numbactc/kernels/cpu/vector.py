@@ -86,3 +86,8 @@ def short_name(kind: Any) -> str:
 def call(builder: Any, name: str, result: Any, args: Any, flags: Any = ()) -> Any:
     kind = ir.FunctionType(result, [arg.type for arg in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args, fastmath=flags)
+
+
+def fused(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    """x * y + z, rounded once where the machine can."""
+    return call(builder, f"llvm.fmuladd.{short_name(x.type)}", x.type, [x, y, z])
