@@ -4,10 +4,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from llvmlite.ir import Constant
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.extending import intrinsic
 
 from numbactc.kernels.sources import source_hash
 
@@ -41,28 +39,14 @@ def kernel(function: Callable[..., Any]) -> Any:
     return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """`kernel` for what is called once for each frame: a call copies every field of every array."""
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+
+
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     dispatcher = njit(nogil=True, fastmath=FAST_MATH, error_model="numpy", **options)(function)
     # Numba raises when neither the package's folder nor the user's cache folder can be written
     with suppress(RuntimeError):
         dispatcher._cache = KernelCache(function)
     return dispatcher
-
-
-@intrinsic
-def borrow(typingctx: Any, array: Any) -> Any:
-    """The same array without a reference count, for an argument whose owner outlives the call.
-
-    Every slice of a counted array costs two atomic operations, as long as a short row's arithmetic.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = context.make_array(signature.args[0])(context, builder, args[0])
-        result = context.make_array(signature.return_type)(context, builder)
-        for field in ("data", "nitems", "itemsize", "shape", "strides"):
-            setattr(result, field, getattr(source, field))
-        result.meminfo = Constant(result.meminfo.type, None)
-        result.parent = Constant(result.parent.type, None)
-        return result._getvalue()
-
-    return array(array), generate

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu import lattice, rows
 from numbactc.kernels.cpu.lattice import Checkpoints, Emissions, Scratch, States, Target
 from numbactc.kernels.cpu.linear import BLOCK, VECTOR
 from numbactc.kernels.cpu.load import load_row, result_row, store_row
-from numbactc.kernels.jit import borrow, entry, kernel
+from numbactc.kernels.jit import entry, inlined, kernel
 from numbactc.kernels.scaled import log2_bound
 
 LN_2 = math.log(2.0)
@@ -87,12 +88,15 @@ def fewest_frames(slots):
 
 
 @kernel
-def read_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, to):
+def read_rows(storage, strides, frames_max, input_lengths, utterances, scratch, to):
     """Raw scores on the way down, frame by frame through the batch, as they usually lie in memory.
 
     Each row's sum is taken while the next row comes from memory: see `rows.row_sum_and_next_max`.
+
+    Args:
+        scratch: (2, C) in the dtype of the arithmetic.
     """
-    scratch = np.empty((2, classes_in_row), to.row_stats.dtype)
+    scratch = borrow(scratch)
     side = 0
     waiting = False  # a row whose maximum is known, and whose sum is not
     row, row_n, row_t = scratch[0], 0, 0
@@ -114,7 +118,7 @@ def read_rows(storage, strides, classes_in_row, frames_max, input_lengths, utter
         finish_row(row, largest, total, row_n, row_t, to)
 
 
-@kernel
+@inlined
 def finish_row(row, largest, total, n, t, to):
     """Keep what normalises frame t of utterance n, and the scores of its target's classes."""
     if largest == -np.inf and not rows.row_is_bad(row):
@@ -128,15 +132,18 @@ def finish_row(row, largest, total, n, t, to):
 
 
 @kernel
-def read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, to):
+def read_log_rows(storage, strides, frames_max, input_lengths, utterances, scratch, to):
     """Log-probabilities on the way down. They need not be normalised, and may have any offset: the target's own best
     score takes the place of the sum, and what it takes away is added up.
+
+    Args:
+        scratch: as for `read_rows`.
     """
-    scratch = np.empty(classes_in_row, to.row_stats.dtype)
+    scratch = borrow(scratch)
     for t in range(frames_max):
         for n in utterances:
             if t < input_lengths[n]:
-                row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch)
+                row = load_row(storage, t * strides[0] + n * strides[1], strides[2], scratch[0])
                 if rows.row_is_bad(row):
                     to.removed[n] = np.nan
                 else:
@@ -148,7 +155,7 @@ def read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, u
                     to.removed[n] += np.float64(best)
 
 
-@kernel
+@inlined
 def keep_row(offset, total, smallest, n, t, to):
     """Note what normalises a frame and how small its emissions are; scores that count as -inf become -inf."""
     to.row_stats[n, 0, t] = offset
@@ -190,13 +197,14 @@ def one_loss(slots, emissions, keep, workspace):
     """
     floats, integers, tables, history, tiles = workspace
     floats, integers, tables = borrow(floats), borrow(integers), borrow(tables)
+    history, tiles = borrow(history), borrow(tiles)
     places, columns = lattice.places_of(slots.size), emissions.scores.shape[1]
     target = Target(slots.size, integers[0, :places], floats[0, :places])
     states = States(floats[1, :places], floats[2, :places], integers[1, :places], integers[2, :places])
     back = States(floats[3, :places], floats[4, :places], integers[3, :places], integers[4, :places])
     scratch = Scratch(
         tables[0, : columns * BLOCK].reshape(BLOCK, columns), tables[1, : columns * BLOCK].reshape(columns, BLOCK),
-        borrow(history), borrow(tiles)[: places // VECTOR], integers[5:],
+        history, tiles[: places // VECTOR], integers[5:],
     )  # fmt: skip
     lattice.set_target(slots, emissions.classes, target)
     frames = emissions.lowest.size
@@ -239,6 +247,7 @@ def forward(
     last_seen = np.zeros(classes_in_row, np.int64)
     slots = np.empty(targets.size, np.int64)
     lowest, masked, removed = np.empty((batch, frames_max)), np.empty((batch, frames_max), np.bool_), np.zeros(batch)
+    scratch = np.empty((2, classes_in_row), row_stats.dtype)
     longest = 0
     for n in utterances:
         target = slice(starts[n], starts[n] + target_lengths[n])
@@ -248,9 +257,9 @@ def forward(
         row_stats, class_counts, classes, posteriors, borrow(lowest), borrow(masked), borrow(removed)
     )
     if normalise:
-        read_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, rows_to)
+        read_rows(storage, strides, frames_max, input_lengths, utterances, scratch, rows_to)
     else:
-        read_log_rows(storage, strides, classes_in_row, frames_max, input_lengths, utterances, rows_to)
+        read_log_rows(storage, strides, frames_max, input_lengths, utterances, scratch, rows_to)
     places = lattice.places_of(longest)
     workspace = (
         aligned_empty(5, places), np.empty((10, places), np.int64), aligned_empty(2, BLOCK * classes.shape[1]),
@@ -295,7 +304,7 @@ def backward(
     for t in range(row_stats.shape[2]):
         for n in utterances:
             at = n * gradient_strides[1] + t * gradient_strides[0]
-            out = result_row(gradient, at, result)
+            out = result_row(gradient, at, borrow(result))
             if t >= input_lengths[n] or losses[n] == np.inf:
                 out[:] = 0
             elif losses[n] != losses[n]:
@@ -303,7 +312,7 @@ def backward(
             else:
                 count = class_counts[n]
                 if normalise:
-                    row = load_row(storage, n * strides[1] + t * strides[0], strides[2], scratch)
+                    row = load_row(storage, n * strides[1] + t * strides[0], strides[2], borrow(scratch))
                     rows.row_softmax(row, row_stats[n, 0, t], grad_output[n] / row_stats[n, 1, t], out)
                 else:
                     out[:] = 0

@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbactc.kernels.cpu.vector import F64, I64, VectorType, call, constant, fused, lane_numbers, short_name, spread
+from numbactc.kernels.cpu.vector import F64, I64, WORD, VectorType, call, constant, fused, lane_numbers, short_name, spread
 
 
 @intrinsic
@@ -165,10 +165,21 @@ def smallest_of(typingctx: Any, x: Any) -> Any:
 
 @intrinsic
 def largest_of(typingctx: Any, x: Any) -> Any:
-    """The largest lane of integers, or of those floats that are not NaN."""
-    if isinstance(x.dtype, types.Float):
-        return x.dtype(x), _reduce("fmax", flags=("nsz",))
-    return x.dtype(x), _reduce("smax")
+    """The largest lane of integers, or of floats of which none is NaN; some lane if one is."""
+    if not isinstance(x.dtype, types.Float):
+        return x.dtype(x), _reduce("smax")
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # by halves: LLVM's own reduction has no defined result for a NaN, or takes five times as long
+        vector, lanes = args[0], x.lanes
+        while lanes > 1:
+            lanes //= 2
+            low = builder.shuffle_vector(vector, vector, lane_numbers(range(lanes)))
+            high = builder.shuffle_vector(vector, vector, lane_numbers(range(lanes, 2 * lanes)))
+            vector = builder.select(builder.fcmp_ordered("<", low, high), high, low)
+        return builder.extract_element(vector, ir.Constant(WORD, 0))
+
+    return x.dtype(x), generate
 
 
 @intrinsic

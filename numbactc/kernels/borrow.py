@@ -1,0 +1,68 @@
+"""Arrays without a reference count, for what kernels pass on to each other.
+
+Numba counts references wherever an array enters a function, a tuple or a slice. The counter is a function that is never
+inlined: for a row of 30 scores its calls took as long as everything else. An array that a caller keeps alive needs no
+count. `borrow` takes it off; slices and views of a borrowed array are borrowed, too.
+"""
+
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic, models, register_model
+
+
+class BorrowedArray(types.Array):  # type: ignore[misc]
+    """Numba's type of an array whose owner outlives the function."""
+
+    def __init__(self, dtype: Any, ndim: int, layout: str, readonly: bool = False, aligned: bool = True) -> None:
+        kind = f"borrowed({dtype}, {ndim}d, {layout}, {'readonly' if readonly else 'mutable'}, {aligned})"
+        super().__init__(dtype, ndim, layout, readonly, kind, aligned)
+
+    def copy(self, dtype: Any = None, ndim: Any = None, layout: Any = None, readonly: Any = None) -> "BorrowedArray":
+        """What Numba makes the types of slices and views with."""
+        return BorrowedArray(
+            self.dtype if dtype is None else dtype,
+            self.ndim if ndim is None else ndim,
+            self.layout if layout is None else layout,
+            not self.mutable if readonly is None else readonly,
+            self.aligned,
+        )
+
+    def unify(self, typingctx: Any, other: Any) -> Any:
+        """The type of a variable that is now this, now that: borrowed if both are."""
+        kind = super().unify(typingctx, other)
+        return self.copy(layout=kind.layout) if kind and isinstance(other, BorrowedArray) else None
+
+
+@register_model(BorrowedArray)
+class BorrowedModel(models.StructModel):  # type: ignore[misc]
+    """As of any array, but with a plain pointer, always null, where others have their counter."""
+
+    def __init__(self, manager: Any, kind: BorrowedArray) -> None:
+        members = [
+            ("meminfo", types.voidptr),
+            ("parent", types.pyobject),
+            ("nitems", types.intp),
+            ("itemsize", types.intp),
+            ("data", types.CPointer(kind.dtype)),
+            ("shape", types.UniTuple(types.intp, kind.ndim)),
+            ("strides", types.UniTuple(types.intp, kind.ndim)),
+        ]
+        super().__init__(manager, kind, members)
+
+
+@intrinsic
+def borrow(typingctx: Any, array: Any) -> Any:
+    """The same array without a reference count."""
+    borrowed = BorrowedArray(array.dtype, array.ndim, array.layout, not array.mutable, array.aligned)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, args[0])
+        result = context.make_array(signature.return_type)(context, builder)
+        for field in ("data", "nitems", "itemsize", "shape", "strides"):
+            setattr(result, field, getattr(source, field))
+        result.meminfo = result.meminfo.type(None)
+        result.parent = result.parent.type(None)
+        return result._getvalue()
+
+    return borrowed(array), generate
