@@ -19,7 +19,7 @@ LEVELS = [
     {"numbactc._autograd", "numbactc._ops"},
     {"numbactc._devices"},
     {"numbactc._dispatch", "numbactc._dispatch_cuda", "numbactc._dispatch_language"},
-    {"numbactc._memory", "numbactc._threads", "numbactc._validation_cuda"},
+    {"numbactc._memory", "numbactc._threads", "numbactc._validation_cuda", "numbactc._views"},
     {"numbactc._validation"},
     {"numbactc.kernels"},
 ]
