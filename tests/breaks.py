@@ -16,10 +16,11 @@ LINEAR, STEPWISE, LATTICE, BATCH, ROWS, LOAD, EXP = (
     f"numbactc/kernels/cpu/{name}.py" for name in ("linear", "stepwise", "lattice", "batch", "rows", "load", "exp")
 )
 JIT = "numbactc/kernels/jit.py"
-LOSS, DISPATCH, MEMORY, VALIDATION, AUTOGRAD, OPS, DISPATCH_CUDA, VALIDATION_CUDA = (
+LOSS, DISPATCH, MEMORY, VALIDATION, AUTOGRAD, OPS, DISPATCH_CUDA, VALIDATION_CUDA, VIEWS = (
     f"numbactc/{name}.py"
     for name in (
         "loss", "_dispatch", "_memory", "_validation", "_autograd", "_ops", "_dispatch_cuda", "_validation_cuda",
+        "_views",
     )
 )  # fmt: skip
 LAUNCH, CACHE = (f"numbactc/kernels/cuda/{name}.py" for name in ("launch", "cache"))
@@ -294,7 +295,7 @@ BREAKS = [
     ),
     Break(
         "a pending negation of the scores ignored",
-        DISPATCH,
+        VIEWS,
         "    if scores.is_neg():",
         "    if False:",
         "test_contract.py -k negative",
