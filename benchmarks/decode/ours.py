@@ -1,0 +1,68 @@
+"""numbactc as it is measured: `greedy_decode` and `beam_search_decode`, on whole batches where there are threads."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.decode.peers import Answer, Searcher
+from benchmarks.decode.tasks import (
+    LM_WEIGHT,
+    TOKEN_BONUS,
+    TOKEN_LM_WEIGHT,
+    WORD_BONUS,
+    Material,
+    lexicon_words,
+    spell,
+)
+
+
+class Decoder:
+    """Called with the number of an utterance it decodes that one; `batch(count)` decodes the first ones at once."""
+
+    def __init__(self, material: Material, run: Callable[[Any], list[list[int]]]) -> None:
+        torch = importlib.import_module("torch")
+        self._material, self._run = material, run
+        scores = np.stack([utterance.log_probs for utterance in material.utterances])
+        self._scores = torch.from_numpy(scores)
+
+    def __call__(self, index: int) -> Answer:
+        [tokens] = self._run(self._scores[index : index + 1])
+        return Answer(tokens, self._material.text(tokens))
+
+    def batch(self, count: int) -> list[list[int]]:
+        """The best hypotheses of the first `count` utterances."""
+        return self._run(self._scores[:count])
+
+
+def load_numbactc(material: Material) -> Decoder:
+    """The decoder of a task."""
+    numbactc = importlib.import_module("numbactc")
+    if material.task.beam == 0:
+        return Decoder(material, lambda scores: [
+            path.tokens.tolist() for path in numbactc.greedy_decode(scores, batch_first=True)
+        ])  # fmt: skip
+    options = {
+        "token_threshold": None if material.cut.token == -math.inf else material.cut.token,
+        "beam_threshold": None if material.cut.beam == -math.inf else material.cut.beam,
+    } | _language(numbactc, material)
+
+    def run(scores: Any) -> list[list[int]]:
+        found = numbactc.beam_search_decode(scores, beam_size=material.task.beam, batch_first=True, **options)
+        return [best.tokens.tolist() for best, *_ in found]
+
+    return Decoder(material, run)
+
+
+def _language(numbactc: Any, material: Material) -> dict[str, Any]:
+    """The options that a task with a language model adds."""
+    if material.task.model is None:
+        return {}
+    return {}
+
+
+OURS = Searcher("numbactc", ("numbactc", "numba", "torch"), True, lambda task: True, load_numbactc)
