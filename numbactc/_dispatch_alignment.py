@@ -27,14 +27,14 @@ class BestPaths(NamedTuple):
 
 
 def align(scores: Tensor, targets: Targets, wildcard_cost: float) -> BestPaths:
-    """Best path of each utterance for scores (T, N, C) on either device."""
+    """Best path of each utterance for scores (T, N, C) on either device; a GPU's are copied to the host."""
     return _align_on_cpu(scores.cpu(), targets, wildcard_cost)
 
 
 def _align_on_cpu(scores: Tensor, targets: Targets, wildcard_cost: float) -> BestPaths:
     from numbactc.kernels.cpu import align
 
-    frames, utterances, classes = scores.shape
+    _, utterances, classes = scores.shape
     labels, starts, input_lengths, target_lengths, blank = targets
     storage, strides = flat_view(scores)
     found = BestPaths(np.empty(utterances), np.zeros((labels.size, 2), np.int64), np.empty(labels.size))
