@@ -12,12 +12,10 @@ import numpy as np
 from benchmarks.decode.peers import Answer, Searcher
 from benchmarks.decode.tasks import (
     LM_WEIGHT,
-    TOKEN_BONUS,
     TOKEN_LM_WEIGHT,
     WORD_BONUS,
     Material,
     lexicon_words,
-    spell,
 )
 
 
@@ -43,12 +41,14 @@ def load_numbactc(material: Material) -> Decoder:
     """The decoder of a task."""
     numbactc = importlib.import_module("numbactc")
     if material.task.beam == 0:
-        return Decoder(material, lambda scores: [
-            path.tokens.tolist() for path in numbactc.greedy_decode(scores, batch_first=True)
-        ])  # fmt: skip
+
+        def best_paths(scores: Any) -> list[list[int]]:
+            return [path.tokens.tolist() for path in numbactc.greedy_decode(scores, batch_first=True)]
+
+        return Decoder(material, best_paths)
     options = {
         "token_threshold": None if material.cut.token == -math.inf else material.cut.token,
-        "beam_threshold": None if material.cut.beam == -math.inf else material.cut.beam,
+        "beam_threshold": None if material.cut.beam == -math.inf else -material.cut.beam,
     } | _language(numbactc, material)
 
     def run(scores: Any) -> list[list[int]]:
@@ -62,7 +62,12 @@ def _language(numbactc: Any, material: Material) -> dict[str, Any]:
     """The options that a task with a language model adds."""
     if material.task.model is None:
         return {}
-    return {}
+    if material.task.model == "token":
+        model = numbactc.NgramLM.read(material.arpa, labels=material.labels)
+        return {"language_model": model, "lm_weight": TOKEN_LM_WEIGHT, "token_bonus": 0.0}
+    lexicon = numbactc.Lexicon.from_characters(lexicon_words(), material.labels)
+    model = numbactc.NgramLM.read(material.arpa)
+    return {"language_model": model, "lm_weight": LM_WEIGHT, "token_bonus": WORD_BONUS, "lexicon": lexicon}
 
 
 OURS = Searcher("numbactc", ("numbactc", "numba", "torch"), True, lambda task: True, load_numbactc)

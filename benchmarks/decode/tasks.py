@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.decode.posteriors import UNITS, Utterance, utterances
-from benchmarks.decode.texts import MARK, as_characters, as_text, language, sentences
+from benchmarks.decode.texts import MARK, as_characters, as_text, sentences
 
 TRAINING_WORDS = 200_000
 LM_WEIGHT, WORD_BONUS, UNKNOWN_PENALTY = 0.5, 1.5, -10.0
 """pyctcdecode's alpha, beta and unk_score_offset, for every decoder: in units of nats, but the last, of log10."""
-TOKEN_LM_WEIGHT, TOKEN_BONUS = 0.3, 0.3
-"""With a model of characters or pieces."""
+TOKEN_LM_WEIGHT = 0.3
+"""With a model of characters or pieces, and no bonus."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,16 @@ def material(task: Task, models: Path) -> Material:
     return Material(task, UNITS[task.units].labels(), utterances(task.units, task.difficulty), arpa)
 
 
-def training_sentences(units: str, model: str) -> list[list[str]]:
-    """What a language model learns from: 200,000 words, as words or as labels, a space as `|`."""
+def write_models(folder: Path) -> None:
+    """Train every language model of the tasks on 200,000 words and write them as ARPA files, a space as `|`."""
+    from numbactc import NgramLM
+
     said = sentences(TRAINING_WORDS, seed=1)
-    if model == "word":
-        return [as_text(sentence).split() for sentence in said]
-    labels = UNITS[units].labels()
-    return [[labels[token].replace(" ", "|") for token in UNITS[units].spell(sentence)] for sentence in said]
+    NgramLM.train([as_text(sentence) for sentence in said], 3).write(folder / "chars-word.arpa")
+    for name, units in UNITS.items():
+        labels = units.labels()
+        texts = [[labels[token].replace(" ", "|") for token in units.spell(sentence)] for sentence in said]
+        NgramLM.train(texts, 3, smoothing="witten-bell").write(folder / f"{name}-token.arpa")
 
 
 def lexicon_words() -> list[str]:
@@ -104,8 +107,3 @@ def lexicon_words() -> list[str]:
 def spell(word: str) -> list[int]:
     """A word in characters."""
     return as_characters([(word,)])
-
-
-def words_known() -> int:
-    """The size of the language, for the reports."""
-    return len(language().words)
