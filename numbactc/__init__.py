@@ -1,11 +1,22 @@
 """numbactc: the CTC loss for PyTorch, fast, exact, deterministic, with Numba kernels.
 
 ``numbactc.ctc_loss`` and ``numbactc.CTCLoss`` are drop-ins for PyTorch's. ``numbactc.ctc_loss_with_logits`` and
-``numbactc.CTCLossWithLogits`` take raw scores and keep no normalised copy of them. Importing compiles nothing.
+``numbactc.CTCLossWithLogits`` take raw scores and keep no normalised copy of them. ``numbactc.greedy_decode`` and
+``numbactc.beam_search_decode`` turn scores into text. Importing compiles nothing.
 """
 
+from numbactc.decoding import BestPath, Hypothesis, beam_search_decode, greedy_decode
 from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
 
 __version__ = "0.1.0"
 
-__all__ = ["CTCLoss", "CTCLossWithLogits", "ctc_loss", "ctc_loss_with_logits"]
+__all__ = [
+    "BestPath",
+    "CTCLoss",
+    "CTCLossWithLogits",
+    "Hypothesis",
+    "beam_search_decode",
+    "ctc_loss",
+    "ctc_loss_with_logits",
+    "greedy_decode",
+]

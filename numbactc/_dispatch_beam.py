@@ -1,12 +1,17 @@
-"""From scores on the CPU to the kernels of beam search: states, memory that grows, threads. Numba comes with the first call."""
+"""From scores on the CPU to the kernels of beam search: states, memory that grows, threads.
 
+Numba is imported by the first call.
+"""
+
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from numbactc import _threads
-from numbactc._dispatch import _flat_view as flat_view
+from numbactc._validation_decoding import Pruning
+from numbactc._views import flat_view
 
 if TYPE_CHECKING:
     from numbactc.kernels.cpu.beam import State
@@ -65,8 +70,8 @@ class Search:
         from numbactc.kernels.cpu import beam
 
         fate = self.state.counts[beam.FATE]
-        found = beam.best_prefixes(self.state, n_best if fate == beam.ALIVE else 0)
-        return Found(*found, bool(fate != beam.NOT_A_NUMBER))
+        scores, lengths, tokens, times = beam.best_prefixes(self.state, n_best if fate == beam.ALIVE else 0)
+        return Found(scores, lengths, tokens, times, bool(fate != beam.NOT_A_NUMBER))
 
 
 def search(scores: Tensor, lengths: np.ndarray, n_best: int, settings: "Settings") -> list[Found]:
@@ -85,10 +90,10 @@ def search(scores: Tensor, lengths: np.ndarray, n_best: int, settings: "Settings
     return [found for found in results if found is not None]
 
 
-def settings(blank: int, width: int, keep: float, lowest: float) -> "Settings":
+def settings(blank: int, width: int, pruning: Pruning) -> "Settings":
     from numbactc.kernels.cpu.candidates import Settings
 
-    return Settings(blank, width, keep, lowest)
+    return Settings(blank, width, math.exp(-pruning.beam_threshold), pruning.token_threshold)
 
 
 def _state(width: int) -> "State":

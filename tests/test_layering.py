@@ -15,11 +15,14 @@ PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
     {"numbactc"},
-    {"numbactc.lexicon", "numbactc.loss"},
+    {"numbactc.decoding", "numbactc.lexicon", "numbactc.loss"},
     {"numbactc._autograd", "numbactc._ops"},
     {"numbactc._devices"},
-    {"numbactc._dispatch", "numbactc._dispatch_cuda", "numbactc._dispatch_language"},
-    {"numbactc._memory", "numbactc._threads", "numbactc._validation_cuda", "numbactc._views"},
+    {"numbactc._dispatch", "numbactc._dispatch_beam", "numbactc._dispatch_cuda", "numbactc._dispatch_language"},
+    {
+        "numbactc._memory", "numbactc._threads", "numbactc._validation_cuda", "numbactc._validation_decoding",
+        "numbactc._views",
+    },
     {"numbactc._validation"},
     {"numbactc.kernels"},
 ]

@@ -65,7 +65,8 @@ def borrow(typingctx: Any, owned: Any) -> Any:
 def _without_count(kind: Any) -> Any:
     """The type of what is borrowed."""
     if isinstance(kind, types.BaseTuple):
-        return types.BaseTuple.from_types([_without_count(item) for item in kind], getattr(kind, "instance_class", None))
+        items = [_without_count(item) for item in kind]
+        return types.BaseTuple.from_types(items, getattr(kind, "instance_class", None))
     if isinstance(kind, types.Array):
         return BorrowedArray(kind.dtype, kind.ndim, kind.layout, not kind.mutable, kind.aligned)
     return kind
@@ -74,9 +75,7 @@ def _without_count(kind: Any) -> Any:
 def _value_without_count(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     if isinstance(kind, types.BaseTuple):
         items = cgutils.unpack_tuple(builder, value)
-        borrowed = [
-            _value_without_count(context, builder, *pair) for pair in zip(kind, items, strict=True)
-        ]
+        borrowed = [_value_without_count(context, builder, *pair) for pair in zip(kind, items, strict=True)]
         return context.make_tuple(builder, _without_count(kind), borrowed)
     if not isinstance(kind, types.Array):
         return value

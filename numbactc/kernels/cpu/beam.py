@@ -1,7 +1,7 @@
 """Prefix beam search, frame by frame, with sums over all alignments of each prefix in linear float64.
 
-A prefix has two probabilities: of its paths that end in a blank, and of those that end in its last token. Both are relative
-to a common scale, whose logarithm is kept apart; it is adjusted by powers of two, which costs no digit.
+A prefix has two probabilities: of its paths that end in a blank, and of those that end in its last token. Both are
+relative to a common scale, whose logarithm is kept apart; it is adjusted by powers of two, which costs no digit.
 """
 
 import math
@@ -14,8 +14,6 @@ from numbactc.kernels.cpu import prefixes as tree
 from numbactc.kernels.cpu.candidates import (
     IMPOSSIBLE,
     SLACK,
-    Settings,
-    Workspace,
     best_path,
     entrance,
     extend,
@@ -31,8 +29,8 @@ from numbactc.kernels.cpu.selection import sort_descending
 from numbactc.kernels.jit import entry, inlined, kernel
 
 SIDE, SIZE, FRAMES, EXPONENT, FATE = range(5)
-"""Places in `State.counts`: which side of the beams is the last frame's, how many prefixes are in it, how many frames have
-been read, the scale's exponent, and how the search fares."""
+"""Places in `State.counts`: which side of the beams is the last frame's, how many prefixes are in it, how many frames
+have been read, the scale's exponent, and how the search fares."""
 
 ALIVE, IMPASSE, NOT_A_NUMBER = range(3)
 """What FATE says: all is well; no path has a probability; a score was NaN or +inf."""

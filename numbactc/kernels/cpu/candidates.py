@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbactc.kernels.cpu.prefixes import Beam, child_of, moment_after, place_of, side_of
-from numbactc.kernels.cpu.selection import kth_largest, sort_descending
+from numbactc.kernels.cpu.prefixes import moment_after, place_of
+from numbactc.kernels.cpu.selection import kth_largest
 from numbactc.kernels.jit import inlined, kernel
 
 IMPOSSIBLE = 1e-280
@@ -127,7 +127,7 @@ def best_path(beam, i):
 
 @inlined
 def leaving(beam, i, repeats):
-    """How likely a prefix is, its best path and its moment: of paths that end in a blank, if a token repeats the last."""
+    """How likely a prefix is, its best path and moment: of paths that end in a blank, if a token repeats the last."""
     if repeats:
         return beam.blank[i], beam.best_blank[i], np.int64(beam.moment_blank[i])
     path, moment = best_path(beam, i)
@@ -151,7 +151,7 @@ def likely_tokens(best_before, bound, highest, frame, settings, work):
 
 @kernel
 def mark_children(place, prefixes, beam, work):
-    """A mark that `taken` has at those tokens by which the prefix's extensions are in the beam: those are no candidates."""
+    """A mark that `taken` has at the tokens by which extensions of the prefix are in the beam: these just stay."""
     work.marks[0] += 1
     mark = work.marks[0]
     child = work.child[place]
@@ -163,7 +163,7 @@ def mark_children(place, prefixes, beam, work):
 
 @kernel
 def raise_bound(bound, place, size, tokens, old, prefixes, settings, work):
-    """A higher bound, and the classes that reach it: those that stay and what extends the best prefix are candidates."""
+    """A higher bound, and the classes that reach it: what W of those that stay and extend the best prefix reach."""
     if size + tokens <= settings.width:
         return bound, tokens
     mark = mark_children(place, prefixes, old, work)

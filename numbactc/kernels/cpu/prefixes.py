@@ -1,14 +1,14 @@
 """The prefixes of a search as a tree, and the frames in which their tokens begin as chains.
 
-A prefix is a node: its parent is the prefix without its last token. A table finds a node by parent and token for as long
-as the node is in the beam or has descendants there: a prefix that fell out of the beam and comes back is the same node,
-so that it meets the descendants that survived it.
+A prefix is a node: its parent is the prefix without its last token. A table finds a node by parent and token for as
+long as the node is in the beam or has descendants there: a prefix that fell out of the beam and comes back is the same
+node, so that it meets the descendants that survived it.
 
-A moment is a frame in which a token begins, and the moment of the token before. The best path of a prefix has the moment
-of its last token; chains share what they have in common.
+A moment is a frame in which a token begins, and the moment of the token before. The best path of a prefix has the
+moment of its last token; chains share what they have in common.
 
-Nodes and moments that the beam no longer leads to are collected when memory runs out, so it grows with the length of the
-result and with the beam, not with the number of frames.
+Nodes and moments that the beam no longer leads to are collected when memory runs out, so it grows with the length of
+the result and with the beam, not with the number of frames.
 """
 
 from typing import NamedTuple
@@ -52,7 +52,7 @@ class Prefixes(NamedTuple):
 
 
 class Beam(NamedTuple):
-    """W places for prefixes. Probabilities are relative to the search's scale, paths in nats; a path is of this prefix."""
+    """W places for prefixes. Sums are relative to the search's scale, paths in nats."""
 
     node: np.ndarray
     """(W,) int32"""

@@ -34,7 +34,7 @@ def kth_largest(values, count, k):
 
 @kernel
 def sort_descending(values, companions, count):
-    """Sort the first `count` values, the largest first, and move their companions along: Shell's way, without memory."""
+    """Sort the first `count` values, the largest first, and move their companions along, in Shell's way."""
     gap = 1
     while gap < count // 3:
         gap = 3 * gap + 1
