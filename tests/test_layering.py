@@ -15,10 +15,15 @@ PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
     {"numbactc"},
-    {"numbactc.lexicon", "numbactc.loss"},
-    {"numbactc._autograd", "numbactc._ops"},
+    {"numbactc.alignment", "numbactc.lexicon", "numbactc.loss"},
+    {"numbactc._autograd", "numbactc._ops", "numbactc.spans"},
     {"numbactc._devices"},
-    {"numbactc._dispatch", "numbactc._dispatch_cuda", "numbactc._dispatch_language"},
+    {
+        "numbactc._dispatch",
+        "numbactc._dispatch_alignment",
+        "numbactc._dispatch_cuda",
+        "numbactc._dispatch_language",
+    },
     {"numbactc._memory", "numbactc._threads", "numbactc._validation_cuda", "numbactc._views"},
     {"numbactc._validation"},
     {"numbactc.kernels"},
