@@ -4,8 +4,9 @@
 ``numbactc.CTCLossWithLogits`` take raw scores and keep no normalised copy of them. Importing compiles nothing.
 """
 
+from numbactc.enumeration import enumerate_alignments
 from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
 
 __version__ = "0.1.0"
 
-__all__ = ["CTCLoss", "CTCLossWithLogits", "ctc_loss", "ctc_loss_with_logits"]
+__all__ = ["CTCLoss", "CTCLossWithLogits", "ctc_loss", "ctc_loss_with_logits", "enumerate_alignments"]

@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
     {"numbactc"},
-    {"numbactc.loss"},
+    {"numbactc.enumeration", "numbactc.loss"},
     {"numbactc._autograd", "numbactc._ops"},
     {"numbactc._devices"},
     {"numbactc._dispatch", "numbactc._dispatch_cuda"},
