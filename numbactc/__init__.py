@@ -6,7 +6,17 @@
 
 from numbactc.enumeration import enumerate_alignments
 from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
+from numbactc.plotting import plot_alignment, plot_lattice, plot_posteriors
 
 __version__ = "0.1.0"
 
-__all__ = ["CTCLoss", "CTCLossWithLogits", "ctc_loss", "ctc_loss_with_logits", "enumerate_alignments"]
+__all__ = [
+    "CTCLoss",
+    "CTCLossWithLogits",
+    "ctc_loss",
+    "ctc_loss_with_logits",
+    "enumerate_alignments",
+    "plot_alignment",
+    "plot_lattice",
+    "plot_posteriors",
+]

@@ -15,7 +15,8 @@ PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
     {"numbactc"},
-    {"numbactc.enumeration", "numbactc.loss"},
+    {"numbactc.enumeration", "numbactc.loss", "numbactc.plotting"},
+    {"numbactc._drawing", "numbactc._states"},
     {"numbactc._autograd", "numbactc._ops"},
     {"numbactc._devices"},
     {"numbactc._dispatch", "numbactc._dispatch_cuda"},
