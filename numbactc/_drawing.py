@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#A6761D", "#7A68A6")
 """Blue, vermilion, green, purple and sky of Okabe and Ito, and two more that are told apart with any colour vision."""
 DARK, PALE = "0.2", "0.8"
-BLANK_NAME, SPACE_NAME = "-", "␣"
+BLANK_NAME, SPACE_NAME, WILDCARD_NAME = "-", "␣", "*"
+WORD_BEGIN = "▁"
+"""What SentencePiece writes for the space before a word."""
 
 Symbols = Sequence[str] | None
 Matrix = Tensor | ArrayLike
@@ -65,14 +67,23 @@ def integers_of(values: Tensor | Sequence[int]) -> list[int]:
 
 
 def name_of(label: int, symbols: Symbols, blank: int | None = None) -> str:
-    """What stands for a class in a picture: a dash for blank, an open box for a space."""
+    """What stands for a class in a picture: a dash for blank, an open box for a space, a star for what is no class."""
     if label == blank:
         return BLANK_NAME
+    if label < 0:
+        return WILDCARD_NAME
     if symbols is None:
         return str(label)
     if not 0 <= label < len(symbols):
         raise ValueError(f"symbols must name every class, got {len(symbols)} symbols and class {label}")
     return symbols[label].replace(" ", SPACE_NAME)
+
+
+def word_of(tokens: Sequence[int], symbols: Symbols) -> str:
+    """The names of its tokens together, or, where they are numbers, apart."""
+    if symbols is None:
+        return " ".join(map(str, tokens))
+    return "".join(name_of(token, symbols) for token in tokens).replace(WORD_BEGIN, SPACE_NAME).strip(SPACE_NAME)
 
 
 class TimeAxis(NamedTuple):
@@ -94,11 +105,6 @@ class TimeAxis(NamedTuple):
         ax.set_xlabel("frame" if self.frame_duration is None else "time (s)")
         if self.frame_duration is None:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def check_frame_duration(frame_duration: float | None) -> None:
-    if frame_duration is not None and not 0 < frame_duration < float("inf"):
-        raise ValueError(f"frame_duration must be a positive number of seconds, got {frame_duration}")
 
 
 class Label(NamedTuple):

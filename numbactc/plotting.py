@@ -4,41 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from numbactc import _drawing, _states
+from numbactc import _drawing, _states, _validation
 from numbactc._drawing import COLOURS, DARK, PALE, Label, Matrix, Symbols, Tier, TimeAxis
+from numbactc.spans import TokenSpan, WordSpan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
-
-
-class Span(Protocol):
-    """What `numbactc.TokenSpan` has, as far as a picture of it is concerned."""
-
-    @property
-    def token(self) -> int: ...
-    @property
-    def start(self) -> int: ...
-    @property
-    def end(self) -> int: ...
-    @property
-    def confidence(self) -> float: ...
-
-
-class WordSpan(Protocol):
-    """What `numbactc.WordSpan` has, as far as a picture of it is concerned."""
-
-    @property
-    def word(self) -> str: ...
-    @property
-    def start(self) -> int: ...
-    @property
-    def end(self) -> int: ...
 
 
 def plot_lattice(
@@ -178,8 +155,7 @@ def plot_posteriors(
         >>> matplotlib.pyplot.close(ax.figure)
     """
     values = _drawing.probabilities_of("probabilities", probabilities, "(T, C)")
-    _drawing.check_frame_duration(frame_duration)
-    time = TimeAxis(frame_duration)
+    time = TimeAxis(_seconds(frame_duration))
     shown = [c for c in range(values.shape[1]) if values[:, c].max(initial=0) >= threshold]
     width = min(16.0, max(6.0, 1.5 + 0.08 * len(values)))
     ax = _drawing.axes_of(ax, width, 1.0 + 0.2 * len(shown) if as_image else 3.0)
@@ -241,7 +217,7 @@ def _image_of_posteriors(
 
 
 def plot_alignment(
-    spans: Sequence[Span],
+    spans: Sequence[TokenSpan],
     background: Matrix,
     words: Sequence[WordSpan] = (),
     *,
@@ -256,10 +232,10 @@ def plot_alignment(
     would touch stand in up to three rows; what fits in none is left out, so give a long utterance wide axes.
 
     Args:
-        spans: the tokens, such as the spans of `numbactc.forced_align`: from frame `start` up to and without `end`.
+        spans: the tokens, from `numbactc.forced_align`. A wildcard below 0 is called "*".
         background: (B, K) drawn in grey, the larger the darker, its first row at the bottom: a spectrogram of B bands
             in decibels, or posteriors (C, T). Its K columns cover the utterance from its first frame to its last.
-        words: the words over the tokens, such as `numbactc.group_words` gives them.
+        words: the words over the tokens, from `numbactc.group_words`.
         frames: how many frames the utterance has, if not as many as the background has columns: a model that takes
             every fourth column of a spectrogram has K / 4.
         symbols: what to call each class, by its number; the number itself without. A space is "␣".
@@ -285,8 +261,7 @@ def plot_alignment(
         >>> matplotlib.pyplot.close(ax.figure)
     """
     image = _drawing.array_of("background", background, "(B, K)")
-    _drawing.check_frame_duration(frame_duration)
-    time = TimeAxis(frame_duration)
+    time = TimeAxis(_seconds(frame_duration))
     frames = image.shape[1] if frames is None else frames
     _check_within(spans, frames, "spans")
     _check_within(words, frames, "words")
@@ -305,7 +280,10 @@ def plot_alignment(
         ax.axvspan(begin, end, color=colour, alpha=0.22, linewidth=0)
         name = _drawing.name_of(span.token, symbols)
         tokens.append(Label(name, begin, end, colour, 0.2 + 0.8 * span.confidence))
-    boxes = [Label(word.word, time.edge(word.start), time.edge(word.end), DARK) for word in words]
+    boxes = [
+        Label(_drawing.word_of(word.tokens, symbols), time.edge(word.start), time.edge(word.end), DARK)
+        for word in words
+    ]
     tiers = [Tier(tokens, fontsize=11, most_rows=3), Tier(boxes, fontsize=10, most_rows=3, boxed=True)]
     _drawing.draw_strip(ax, tiers)
     return ax
@@ -317,3 +295,7 @@ def _check_within(spans: Sequence[Any], frames: int, name: str) -> None:
             raise ValueError(
                 f"{name} must lie within the {frames} frames, got frames {span.start} to {span.end} at position {i}"
             )
+
+
+def _seconds(frame_duration: float | None) -> float | None:
+    return None if frame_duration is None else _validation.check_number("frame_duration", frame_duration, "positive")

@@ -6,7 +6,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,24 +18,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 import numbactc
-from numbactc import _drawing, _states
+from numbactc import TokenSpan, WordSpan, _drawing, _states
 from pictures import STYLE, assert_looks_like
 from processes import run_python
 
 SYMBOLS = ["", " ", *"abcdefghijklmnopqrstuvwxyz"]
 
 
-class Span(NamedTuple):
-    token: int
-    start: int
-    end: int
-    confidence: float = 1.0
-
-
-class Word(NamedTuple):
-    word: str
-    start: int
-    end: int
+def word(text: str, start: int, end: int) -> WordSpan:
+    return WordSpan(tuple(TokenSpan(SYMBOLS.index(c), start, end, 1.0) for c in text), start, end, 1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +57,7 @@ def texts_over(ax: Axes) -> list[str]:
     return [text.get_text() for text in sorted(labels_over(ax), key=lambda text: text.xy[0])]
 
 
-def speech(text: str, frames: int, frames_each: int = 2, gap: int = 3) -> tuple[np.ndarray, list[Span]]:
+def speech(text: str, frames: int, frames_each: int = 2, gap: int = 3) -> tuple[np.ndarray, list[TokenSpan]]:
     """Probabilities as of a model that is sure, and where each character lies."""
     scores = np.zeros((frames, len(SYMBOLS)))
     scores[:, 0] = 4.0
@@ -75,7 +66,7 @@ def speech(text: str, frames: int, frames_each: int = 2, gap: int = 3) -> tuple[
         start = 1 + i * (frames_each + gap)
         token = SYMBOLS.index(character)
         scores[start : start + frames_each, token] = 5.0 + i % 3
-        spans.append(Span(token, start, start + frames_each, 1.0 - 0.1 * (i % 5)))
+        spans.append(TokenSpan(token, start, start + frames_each, 1.0 - 0.1 * (i % 5)))
     exponentials = np.exp(scores)
     return exponentials / exponentials.sum(1, keepdims=True), spans
 
@@ -112,7 +103,7 @@ def posteriors_as_an_image() -> Axes:
 
 def alignment_with_words() -> Axes:
     _, spans = speech("two words", 48)
-    words = [Word("two", spans[0].start, spans[2].end), Word("words", spans[4].start, spans[8].end)]
+    words = numbactc.group_words(spans, separator=SYMBOLS.index(" "))
     ax = numbactc.plot_alignment(
         spans, spectrogram(20, 96), words, frames=48, symbols=SYMBOLS, frame_duration=0.04, ax=axes()
     )
@@ -219,9 +210,9 @@ def test_names_of_many_classes_in_an_image_do_not_touch() -> None:
 
 @pytest.mark.parametrize("frame_duration", [None, 0.04])
 def test_spans_stand_where_their_frames_are(frame_duration: float | None) -> None:
-    spans = [Span(2, 1, 3), Span(1, 4, 5), Span(3, 5, 9)]
+    spans = [TokenSpan(2, 1, 3, 1.0), TokenSpan(1, 4, 5, 0.5), TokenSpan(3, 5, 9, 0.9)]
     ax = numbactc.plot_alignment(
-        spans, spectrogram(4, 20), [Word("a b", 1, 9)], frames=10, symbols=SYMBOLS, frame_duration=frame_duration
+        spans, spectrogram(4, 20), [word("a b", 1, 9)], frames=10, symbols=SYMBOLS, frame_duration=frame_duration
     )
     unit, shift = (1, -0.5) if frame_duration is None else (0.04, 0)
     expected = [[span.start * unit + shift, span.end * unit + shift] for span in spans]
@@ -232,12 +223,13 @@ def test_spans_stand_where_their_frames_are(frame_duration: float | None) -> Non
     np.testing.assert_allclose(background.get_extent()[:2], ax.get_xlim())
     middles = {text.get_text(): text.xy[0] for text in labels_over(ax)}
     assert middles == pytest.approx({
-        "a": 2 * unit + shift, "␣": 4.5 * unit + shift, "b": 7 * unit + shift, "a b": 5 * unit + shift
+        "a": 2 * unit + shift, "␣": 4.5 * unit + shift, "b": 7 * unit + shift, "a␣b": 5 * unit + shift
     })  # fmt: skip
 
 
 def test_bars_are_the_paler_the_less_confident_a_token_is() -> None:
-    ax = numbactc.plot_alignment([Span(1, 0, 1, 1.0), Span(2, 2, 3, 0.5), Span(1, 4, 5, 0.0)], np.zeros((2, 6)))
+    spans = [TokenSpan(1, 0, 1, 1.0), TokenSpan(2, 2, 3, 0.5), TokenSpan(1, 4, 5, 0.0)]
+    ax = numbactc.plot_alignment(spans, np.zeros((2, 6)))
     bars = [patch.get_alpha() for strip in ax.child_axes for patch in strip.patches]
     assert bars == pytest.approx([1.0, 0.6, 0.2])
 
@@ -246,7 +238,7 @@ def test_bars_are_the_paler_the_less_confident_a_token_is() -> None:
 @pytest.mark.parametrize("layout", [None, "constrained"])
 def test_labels_never_touch(width: float, layout: str | None) -> None:
     _, spans = speech("many letters with little room", 100, frames_each=1, gap=2)
-    words = [Word("many", 1, 12), Word("letterswithlittle", 14, 20), Word("room", 24, 90)]
+    words = [word("many", 1, 12), word("letterswithlittle", 14, 20), word("room", 24, 90)]
     _, ax = plt.subplots(figsize=(width, 3), layout=layout)
     numbactc.plot_alignment(spans, spectrogram(5, 100), words, symbols=SYMBOLS, ax=ax)
     ax.set_title("over all of them")
@@ -259,6 +251,16 @@ def test_labels_never_touch(width: float, layout: str | None) -> None:
         assert box.y1 <= ax.title.get_window_extent().y0 + 1
     if width == 9.0:
         assert len(boxes) == len(spans) + len(words), "where there is room nothing is left out"
+
+
+def test_names_of_words_and_of_wildcards() -> None:
+    symbols = ["", "▁", "▁the", "re", "a"]
+    spans = [TokenSpan(token, t, t + 1, 1.0) for t, token in enumerate([2, 3, -1, 4, 1, 4])]
+    words = numbactc.group_words(spans, lengths=[2, 1, 3])
+    ax = numbactc.plot_alignment(spans, np.zeros((2, 40)), words, symbols=symbols)
+    assert sorted(texts_over(ax)) == sorted(["▁the", "re", "*", "a", "▁", "a", "there", "*", "a␣a"])
+    plain = numbactc.plot_alignment(spans[:2], np.zeros((2, 40)), words[:1])
+    assert "2 3" in texts_over(plain)
 
 
 def test_rows_are_the_lowest_that_are_free() -> None:
@@ -309,11 +311,11 @@ def test_no_frames_or_one(frames: int) -> None:
         (lambda: numbactc.plot_lattice(np.ones((2, 3)), [3], symbols="-ab"), "got 3 symbols and class 3"),
         (lambda: numbactc.plot_posteriors(np.ones(4)), r"probabilities must have shape \(T, C\), got \(4,\)"),
         (lambda: numbactc.plot_posteriors(np.log(np.full((2, 2), 0.5))), r"got -0.69\d* at \[0, 0\]: logarithms"),
-        (lambda: numbactc.plot_posteriors(np.ones((2, 2)), frame_duration=0.0), "frame_duration must be a pos.* 0.0"),
+        (lambda: numbactc.plot_posteriors(np.ones((2, 2)), frame_duration=0.0), "frame_duration must be .* got 0.0"),
         (lambda: numbactc.plot_alignment([], np.ones(3)), r"background must have shape \(B, K\), got \(3,\)"),
-        (lambda: numbactc.plot_alignment([Span(1, 2, 9)], np.ones((2, 8))), "spans .* the 8 frames, got frames 2 to 9"),
-        (lambda: numbactc.plot_alignment([], np.eye(8), [Word("a", 3, 2)]), "words .* got frames 3 to 2"),
-        (lambda: numbactc.plot_alignment([], np.ones((2, 8)), frame_duration=-1), "frame_duration must be a positive"),
+        (lambda: numbactc.plot_alignment([TokenSpan(1, 2, 9, 1.0)], np.eye(8)), "the 8 frames, got frames 2 to 9"),
+        (lambda: numbactc.plot_alignment([], np.eye(8), [word("a", 3, 2)]), "words .* got frames 3 to 2"),
+        (lambda: numbactc.plot_alignment([], np.ones((2, 8)), frame_duration=-1), "frame_duration must be .* positive"),
     ],
 )
 def test_refused_arguments(call: Callable[[], Any], message: str) -> None:
