@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from torch.utils.benchmark import Timer
 
 from benchmarks.rows import Spread
 
@@ -36,6 +35,9 @@ def single_ms(call: Callable[[], object]) -> float:
 
 def block_ms(call: Callable[[], object], threads: int = 1) -> float:
     """Median wall-clock time of a call in a block of its own, in ms, after calls that warm up."""
+    # PyTorch sizes its pools when it is imported, which must not be with this module: see speed.py
+    from torch.utils.benchmark import Timer
+
     timer = Timer("call()", globals={"call": call}, num_threads=threads)
     return float(timer.blocked_autorange(min_run_time=TURN_S).median) * 1e3
 

@@ -5,18 +5,31 @@
 ``numbactc.beam_search_decode`` turn scores into text. Importing compiles nothing.
 """
 
+from numbactc.alignment import Alignment, forced_align
 from numbactc.decoding import BestPath, Hypothesis, beam_search_decode, greedy_decode
+from numbactc.enumeration import enumerate_alignments
 from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
+from numbactc.plotting import plot_alignment, plot_lattice, plot_posteriors
+from numbactc.spans import TokenSpan, WordSpan, group_words
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alignment",
     "BestPath",
     "CTCLoss",
     "CTCLossWithLogits",
     "Hypothesis",
+    "TokenSpan",
+    "WordSpan",
     "beam_search_decode",
     "ctc_loss",
     "ctc_loss_with_logits",
+    "enumerate_alignments",
+    "forced_align",
     "greedy_decode",
+    "group_words",
+    "plot_alignment",
+    "plot_lattice",
+    "plot_posteriors",
 ]

@@ -125,6 +125,11 @@ def test_turns_and_ratios() -> None:
     assert len(timing.take_turns({"a": lambda: None}, rounds=50, budget_s=0.0)["a"]) == timing.MIN_ROUNDS
 
 
+def test_threads_are_limited_before_a_framework_is_imported() -> None:
+    code = "import sys, benchmarks.speed; sys.exit(bool({'torch', 'jax', 'numba'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_a_block_of_calls_warms_up_and_gives_the_time_of_one() -> None:
     calls: list[None] = []
 
