@@ -70,4 +70,5 @@ def _language(numbactc: Any, material: Material) -> dict[str, Any]:
     return {"language_model": model, "lm_weight": LM_WEIGHT, "token_bonus": WORD_BONUS, "lexicon": lexicon}
 
 
+
 OURS = Searcher("numbactc", ("numbactc", "numba", "torch"), True, lambda task: True, load_numbactc)
