@@ -15,7 +15,9 @@ PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
     {"numbactc"},
-    {"numbactc.lexicon", "numbactc.loss"},
+    {"numbactc.language_model", "numbactc.lexicon", "numbactc.loss"},
+    {"numbactc._model_cache"},
+    {"numbactc._arpa", "numbactc._smoothing"},
     {"numbactc._autograd", "numbactc._ops"},
     {"numbactc._devices"},
     {"numbactc._dispatch", "numbactc._dispatch_cuda", "numbactc._dispatch_language"},
