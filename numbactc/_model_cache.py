@@ -42,7 +42,7 @@ def read(name: str) -> Model | None:
     if where is None:
         return None
     try:
-        with np.load(where / name, allow_pickle=False) as kept:
+        with open(where / name, "rb") as file, np.load(file, allow_pickle=False) as kept:
             words = tuple(kept["words"].tobytes().decode().split("\n"))
             return Model(words, tuple(kept["counts"].tolist()), Automaton(*(kept[each] for each in Automaton._fields)))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
