@@ -6,6 +6,7 @@
 
 from numbactc.alignment import Alignment, forced_align
 from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
+from numbactc.occupancy import Posteriors, posteriors
 from numbactc.spans import TokenSpan, WordSpan, group_words
 
 __version__ = "0.1.0"
@@ -14,10 +15,12 @@ __all__ = [
     "Alignment",
     "CTCLoss",
     "CTCLossWithLogits",
+    "Posteriors",
     "TokenSpan",
     "WordSpan",
     "ctc_loss",
     "ctc_loss_with_logits",
     "forced_align",
     "group_words",
+    "posteriors",
 ]

@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
     {"numbactc"},
-    {"numbactc.alignment", "numbactc.lexicon", "numbactc.loss"},
+    {"numbactc.alignment", "numbactc.lexicon", "numbactc.loss", "numbactc.occupancy"},
     {"numbactc._autograd", "numbactc._ops", "numbactc.spans"},
     {"numbactc._devices"},
     {
