@@ -5,8 +5,10 @@
 """
 
 from numbactc.alignment import Alignment, forced_align
+from numbactc.enumeration import enumerate_alignments
 from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
 from numbactc.occupancy import Posteriors, posteriors
+from numbactc.plotting import plot_alignment, plot_lattice, plot_posteriors
 from numbactc.spans import TokenSpan, WordSpan, group_words
 
 __version__ = "0.1.0"
@@ -20,7 +22,11 @@ __all__ = [
     "WordSpan",
     "ctc_loss",
     "ctc_loss_with_logits",
+    "enumerate_alignments",
     "forced_align",
     "group_words",
+    "plot_alignment",
+    "plot_lattice",
+    "plot_posteriors",
     "posteriors",
 ]

@@ -15,8 +15,15 @@ PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
     {"numbactc"},
-    {"numbactc.alignment", "numbactc.lexicon", "numbactc.loss", "numbactc.occupancy"},
-    {"numbactc._autograd", "numbactc._ops", "numbactc.spans"},
+    {
+        "numbactc.alignment",
+        "numbactc.enumeration",
+        "numbactc.lexicon",
+        "numbactc.loss",
+        "numbactc.occupancy",
+        "numbactc.plotting",
+    },
+    {"numbactc._autograd", "numbactc._drawing", "numbactc._ops", "numbactc._states", "numbactc.spans"},
     {"numbactc._devices"},
     {
         "numbactc._dispatch",
