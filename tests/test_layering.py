@@ -17,6 +17,7 @@ LEVELS = [
     {"numbactc"},
     {
         "numbactc.alignment",
+        "numbactc.decoding",
         "numbactc.enumeration",
         "numbactc.lexicon",
         "numbactc.loss",
@@ -28,10 +29,17 @@ LEVELS = [
     {
         "numbactc._dispatch",
         "numbactc._dispatch_alignment",
+        "numbactc._dispatch_beam",
         "numbactc._dispatch_cuda",
         "numbactc._dispatch_language",
     },
-    {"numbactc._memory", "numbactc._threads", "numbactc._validation_cuda", "numbactc._views"},
+    {
+        "numbactc._memory",
+        "numbactc._threads",
+        "numbactc._validation_cuda",
+        "numbactc._validation_decoding",
+        "numbactc._views",
+    },
     {"numbactc._validation"},
     {"numbactc.kernels"},
 ]
