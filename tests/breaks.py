@@ -135,8 +135,8 @@ BREAKS = [
     Break(
         "a masked class keeps the smallest softmax there is",
         EXP,
-        "where_not_less(x, splat(lowest), exp(x) * factor, splat(zero))",
-        "exp(x) * factor",
+        "exp(x, like) * where_not_less(x, splat(lowest), factor, splat(zero))",
+        "exp(x, like) * factor",
         "test_edge_cases.py -k masked",
     ),
     Break(
@@ -170,7 +170,7 @@ BREAKS = [
     Break(
         "the end of a row left out of its sum",
         ROWS,
-        "        total = total + exp(load_first(row, whole, rest, -np.inf) - less)\n",
+        "        total = total + exp(load_first(row, whole, rest, -np.inf) - less, row)\n",
         "        pass\n",
         "test_values.py",
     ),
@@ -288,9 +288,9 @@ BREAKS = [
     ),
     Break(
         "batch_first ignored",
-        LOSS,
-        "elif batch_first:",
-        "elif False:",
+        VALIDATION,
+        "return scores.transpose(0, 1) if batch_first else scores",
+        "return scores",
         "test_contract.py -k batch_first",
     ),
     Break(

@@ -7,7 +7,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbactc.kernels.cpu.vector import F64, I64, WORD, VectorType, call, constant, fused, lane_numbers, short_name, spread
+from numbactc.kernels.cpu.vector import (
+    F64,
+    I64,
+    WORD,
+    VectorType,
+    call,
+    constant,
+    fused,
+    lane_numbers,
+    short_name,
+    spread,
+)  # fmt: skip
 
 
 @intrinsic
@@ -75,6 +86,12 @@ def multiply_add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     return x(x, y, z), lambda context, builder, sig, args: fused(builder, *args)
 
 
+@intrinsic
+def ordered_sum(typingctx: Any, x: Any, y: Any) -> Any:
+    """x + y, which nothing may reorder: the kernels' flags would allow it for a plain sum."""
+    return x(x, y), lambda context, builder, sig, args: builder.fadd(*args, flags=("nsz",))
+
+
 MANTISSA_BITS = {32: 23, 64: 52}
 EXPONENT_BIAS = {32: 127, 64: 1023}
 
@@ -88,7 +105,7 @@ def nearest_and_power(typingctx: Any, x: Any, factor: Any) -> Any:
         kind = args[0].type
         # a float of this size has no digits behind the point, and in its lowest bits the exponent's bits of 2**n
         large = constant(kind, 1.5 * 2.0 ** MANTISSA_BITS[width] + EXPONENT_BIAS[width])
-        sum_ = fused(builder, *args, large)
+        sum_ = fused(builder, args[0], args[1], large)
         # with a flag of its own, lest the kernels' flags let (a + b) - b become a
         n = builder.fsub(sum_, large, flags=("nsz",))
         integers = ir.VectorType(ir.IntType(width), x.lanes)
@@ -139,6 +156,17 @@ def where_not_less(typingctx: Any, x: Any, high: Any, then: Any, otherwise: Any)
         return builder.select(builder.fcmp_unordered(">=", args[0], args[1]), args[2], args[3])
 
     return x(x, high, then, otherwise), generate
+
+
+@intrinsic
+def bits_where_less(typingctx: Any, x: Any, y: Any) -> Any:
+    """A bit for each lane, that of lane 0 being the lowest: whether x < y."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        mask = builder.bitcast(builder.fcmp_ordered("<", *args), ir.IntType(x.lanes))
+        return builder.zext(mask, WORD) if x.lanes < WORD.width else mask
+
+    return types.uint32(x, y), generate
 
 
 def _reduce(operation: str, start: float | None = None, flags: Any = ()) -> Any:
