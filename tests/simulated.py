@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cuda_simulator import Buffer, Pointer, launch
-from numbactc import _devices, _dispatch_cuda, _validation_cuda
+from numbactc import _devices, _dispatch_cuda, _validation_cuda, _views_cuda
 from numbactc.kernels.cuda import build, plan
 
 cached_build = cache(build.build)
@@ -97,6 +97,6 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(_devices, "of", lambda scores: _dispatch_cuda)
     monkeypatch.setattr(_validation_cuda, "_is_on_gpu", is_on_gpu)
-    monkeypatch.setattr(_dispatch_cuda, "_address", memory.address)
-    monkeypatch.setattr(_dispatch_cuda, "_addresses", memory.addresses)
-    monkeypatch.setattr(_dispatch_cuda, "_queue", memory.queue)
+    monkeypatch.setattr(_views_cuda, "address", memory.address)
+    monkeypatch.setattr(_views_cuda, "addresses", memory.addresses)
+    monkeypatch.setattr(_views_cuda, "queue", memory.queue)

@@ -10,7 +10,7 @@ from numbactc.kernels.cuda.lattice import make_lattice
 from numbactc.kernels.cuda.plan import MOST_LATTICE_WARPS, WARP, Kernel
 from numbactc.kernels.cuda.prepare import make_prepare
 from numbactc.kernels.cuda.rows import STORED, make_rows_backward, make_rows_forward, real_type
-from numbactc.kernels.cuda.traceback import make_traceback
+from numbactc.kernels.cuda.traceback import make_span_means, make_traceback
 from numbactc.kernels.cuda.viterbi import make_viterbi
 
 INTEGERS, PLACES, DOUBLES = CPointer(int32), CPointer(int64), CPointer(float64)
@@ -23,6 +23,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "rows_backward": make_rows_backward,
     "viterbi": make_viterbi,
     "traceback": make_traceback,
+    "span_means": make_span_means,
 }
 
 
@@ -55,12 +56,15 @@ def argument_types(kernel: Kernel) -> tuple[Any, ...]:
         )  # fmt: skip
     dtype = str(kernel.options[0])
     stored, reals = CPointer(STORED[dtype]), CPointer(real_type(dtype))
-    if kernel.name in ("viterbi", "traceback"):
-        common = (stored, int64, int64, int64, int32, int32, INTEGERS, PLACES, INTEGERS, DOUBLES)
-        if kernel.name == "viterbi":
-            return (*common, INTEGERS, DOUBLES, INTEGERS, INTEGERS, INTEGERS)
-        return (*common, *(INTEGERS,) * 4, reals)
-    scores = (stored, int64, int64, int64, int32, int32)
+    scores = (stored, int64, int64, int64)
+    prepared = (INTEGERS, PLACES, INTEGERS)
+    if kernel.name == "viterbi":
+        return (*scores, int32, int32, *prepared, DOUBLES, INTEGERS, DOUBLES, INTEGERS, INTEGERS, DOUBLES)
+    if kernel.name == "traceback":
+        return (*scores, int32, int32, *prepared, DOUBLES, INTEGERS, DOUBLES, INTEGERS)
+    if kernel.name == "span_means":
+        return (*scores, *prepared, DOUBLES, INTEGERS, DOUBLES)
+    scores = (*scores, int32, int32)
     if kernel.name == "rows_forward":
         return (*scores, *(int32,) * 6, INTEGERS, PLACES, INTEGERS, reals, reals)
     return (

@@ -129,16 +129,11 @@ def is_aligned(address: int, strides: tuple[int, int, int], dtype: str) -> bool:
     return strides[2] == 1 and rows and address % VECTOR_BYTES == 0
 
 
-def check_rows(call: Call) -> None:
-    """Kernels count rows in 32 bits."""
-    if call.frames * call.batch > MOST_ROWS:
-        raise ValueError(f"T * N must be below 2**31 on a GPU, got {call.frames} * {call.batch}")
-
-
 def plan(call: Call) -> Plan:
     """Everything that the host needs to know; pure, so keep its answers."""
     T, N, C = call.frames, call.batch, call.classes
-    check_rows(call)
+    if T * N > MOST_ROWS:
+        raise ValueError(f"T * N must be below 2**31 on a GPU, got {T} * {N}")
     real, places = SCORE_BYTES[real_of(call.dtype)], places_of(call)
     columns = places + 4 * N
     table = columns >= N * (C + 1)

@@ -13,7 +13,7 @@ from numba import cuda, float64, int32, int64, uint32
 
 from numbactc.kernels.cuda.alignment_plan import BLOCK_FRAMES, TRACE_THREADS
 from numbactc.kernels.cuda.device import device
-from numbactc.kernels.cuda.facts import COLUMNS, FRAMES, GOOD, LABELS, WIDTH
+from numbactc.kernels.cuda.facts import COLUMNS, FRAMES, LABELS, WIDTH
 from numbactc.kernels.cuda.intrinsics import WIDEN, add, offset
 from numbactc.kernels.cuda.plan import WARP
 from numbactc.kernels.cuda.rows import real_type
@@ -84,18 +84,18 @@ def make_traceback(dtype: str) -> Any:
             k = int32(k - 1)
 
     def traceback(
-        scores, stride_t, stride_n, stride_c, T, blank, facts, starts, labels, checkpoints, ends, outcomes,
-        states, path_classes, path_scores,
+        scores, stride_t, stride_n, stride_c, T, blank, facts, starts, labels, checkpoints, ends, path_scores,
+        spans,
     ):  # fmt: skip
         n, block, thread = int32(cuda.blockIdx.x), int32(cuda.blockIdx.y), int32(cuda.threadIdx.x)
         neighbours = cuda.shared.array(NEIGHBOURS, float64)
         marks = cuda.shared.array(MARKS, uint32)
         path = cuda.shared.array(BLOCK_FRAMES, int32)
         first = int32(block * BLOCK_FRAMES)
-        frames = int32(min(int32(facts[COLUMNS * n + FRAMES] - first), int32(BLOCK_FRAMES)))
-        if frames <= 0 or outcomes[n] != GOOD:
+        all_frames, count = facts[COLUMNS * n + FRAMES], facts[COLUMNS * n + LABELS]
+        frames = int32(min(int32(all_frames - first), int32(BLOCK_FRAMES)))
+        if frames <= 0 or not path_scores[n] > never:
             return
-        count = facts[COLUMNS * n + LABELS]
         blocks = int32(int32(T + int32(BLOCK_FRAMES - 1)) // BLOCK_FRAMES)
         labels, scores = offset(labels, starts[n]), offset(scores, int64(n) * stride_n + int64(first) * stride_t)
         blank_at = int64(blank) * stride_c
@@ -139,15 +139,43 @@ def make_traceback(dtype: str) -> Any:
             go_back(end, left, marks, path, frames)
         cuda.syncthreads()
 
-        k = thread
+        spans, k = offset(spans, 2 * starts[n]), thread
         while k < frames:
-            state = path[k]
-            found = blank
-            if (state & int32(1)) != 0:
-                found = labels[state >> int32(1)]
-            to = int64(n) * int64(T) + int64(first + k)
-            states[to], path_classes[to] = state, found
-            path_scores[to] = widen(scores[int64(k) * stride_t + int64(found) * stride_c])
+            state, before = path[k], int32(0)
+            if k > 0:
+                before = path[k - 1]
+            elif block > 0:
+                before = ends[int64(n) * int64(blocks) + int64(block - 1)]
+            if state != before:
+                if (state & int32(1)) != 0:
+                    spans[state - 1] = int32(first + k)
+                if (before & int32(1)) != 0:
+                    spans[before] = int32(first + k)
+            if first + k + 1 == all_frames and (state & int32(1)) != 0:
+                spans[state] = all_frames
             k = int32(k + TRACE_THREADS)
 
     return traceback
+
+
+def make_span_means(dtype: str) -> Any:
+    """The mean score of each label over the frames of its span: a thread for each, which adds in their order."""
+    widen = WIDEN[dtype]
+
+    def span_means(
+        scores, stride_t, stride_n, stride_c, facts, starts, labels, path_scores, spans, log_means
+    ):  # fmt: skip
+        n = int32(cuda.blockIdx.x)
+        j = int32(int32(int32(cuda.blockIdx.y) * int32(cuda.blockDim.x)) + int32(cuda.threadIdx.x))
+        if j >= facts[COLUMNS * n + LABELS] or not path_scores[n] > NEVER:
+            return
+        place = starts[n] + int64(j)
+        begin, end = spans[2 * place], spans[2 * place + 1]
+        column = offset(scores, int64(n) * stride_n + int64(labels[place]) * stride_c)
+        total, t = float64(0), begin
+        while t < end:
+            total = add(total, float64(widen(column[int64(t) * stride_t])))
+            t = int32(t + 1)
+        log_means[place] = total / float64(int32(end - begin))
+
+    return span_means

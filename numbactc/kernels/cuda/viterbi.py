@@ -9,6 +9,7 @@ all stretches at once.
 A state is numbered 2 p for blank p, 2 p + 1 for label p. See README.md for the arguments.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from numba import cuda, float64, int32, int64
 
 from numbactc.kernels.cuda.alignment_plan import BLOCK_FRAMES
 from numbactc.kernels.cuda.device import device
-from numbactc.kernels.cuda.facts import COLUMNS, FRAMES, GOOD, INFEASIBLE, LABELS, NOT_A_NUMBER, STATUS, WIDTH
+from numbactc.kernels.cuda.facts import BAD, COLUMNS, FRAMES, LABELS, STATUS, WIDTH
 from numbactc.kernels.cuda.intrinsics import WIDEN, add, offset, prefetch
 from numbactc.kernels.cuda.plan import HALO, MOST_LATTICE_WARPS, WARP
 from numbactc.kernels.cuda.rows import real_type
@@ -275,36 +276,34 @@ def make_viterbi(dtype: str, pairs: int, tiled: int) -> Any:
 
     sweep = sweep_tiled if tiled else sweep_resident
 
-    @device(int32)
+    @device(float64)
     def follow(what, blocks, ends):
-        """Write down in which state the best path ends each stretch of BLOCK_FRAMES; whether there is such a path."""
+        """The best path's score; and write down in which state it ends each stretch of BLOCK_FRAMES, if there is one."""
         last = offset(what.checkpoints, 2 * int64(blocks - 1) * int64(what.columns))
         state, score = int32(2 * what.count), last[2 * what.count]
-        if what.count > 0 and last[2 * what.count - 1] > score:
+        if what.count > 0 and last[2 * what.count - 1] >= score:
             state, score = int32(2 * what.count - 1), last[2 * what.count - 1]
-        if not score > never:
-            return int32(INFEASIBLE)
-        block = int32(blocks - 1)
+        block = int32(blocks - 1) if score > never else int32(-1)
         while block >= 0:
             ends[block] = state
             both = what.origins[int64(block) * int64(what.columns) + int64(state >> int32(1))]
             back = int32(both >> int32(16)) if (state & int32(1)) != 0 else int32(both & int32(0xFFFF))
             state = int32(state - back)
             block = int32(block - 1)
-        return int32(GOOD)
+        return score
 
     def viterbi(
         scores, stride_t, stride_n, stride_c, T, blank, facts, starts, labels, checkpoints, origins, rows, row_origins,
-        ends, outcomes,
+        ends, path_scores,
     ):  # fmt: skip
         n, thread = int32(cuda.blockIdx.x), int32(cuda.threadIdx.x)
         shared_scores = cuda.shared.array(EXCHANGE, float64)
         shared_origins = cuda.shared.array(EXCHANGE, int32)
         bad = cuda.shared.array(MOST_LATTICE_WARPS, int32)
         status, frames, count = facts[COLUMNS * n + STATUS], facts[COLUMNS * n + FRAMES], facts[COLUMNS * n + LABELS]
-        if status != GOOD or frames == 0:
+        if status == BAD or frames == 0:
             if thread == 0:
-                outcomes[n] = status
+                path_scores[n] = math.nan if status == BAD else zero if count == 0 else never
             return
         blocks = int32(int32(T + int32(BLOCK_FRAMES - 1)) // BLOCK_FRAMES)
         here = starts[n] + 4 * int64(n)
@@ -322,13 +321,11 @@ def make_viterbi(dtype: str, pairs: int, tiled: int) -> Any:
             bad[thread >> int32(5)] = int32(seen != 0)
         cuda.syncthreads()
         if thread == 0:
-            outcome = int32(0)
+            some_bad = False
             for warp in range(int32(cuda.blockDim.x) >> int32(5)):
-                outcome = int32(outcome | bad[warp])
-            if outcome != 0:
-                outcomes[n] = int32(NOT_A_NUMBER)
-            else:
-                used = int32(int32(frames + int32(BLOCK_FRAMES - 1)) // BLOCK_FRAMES)
-                outcomes[n] = follow(what, used, offset(ends, int64(n) * int64(blocks)))
+                some_bad = some_bad or bad[warp] != 0
+            used = int32(int32(frames + int32(BLOCK_FRAMES - 1)) // BLOCK_FRAMES)
+            score = follow(what, used, offset(ends, int64(n) * int64(blocks)))
+            path_scores[n] = math.nan if some_bad else score
 
     return viterbi
