@@ -158,11 +158,10 @@ def make_viterbi(dtype: str, pairs: int, tiled: int) -> Any:
                     best, origin = before, before_origin
                 if before > b:
                     b, ob = before, before_origin
-                score = lane.p[d * K + k]
+                score = lane.p[d * K + k] if lane.there[k] != 0 else stored(NEVER)
                 if not score < infinity:
                     lane.bad[0] = int32(1)
-                lane.l[k] = add(best, float64(score)) if lane.there[k] != 0 else never
-                lane.b[k] = add(b, float64(lane.q[d]))
+                lane.l[k], lane.b[k] = add(best, float64(score)), add(b, float64(lane.q[d]))
                 lane.ol[k], lane.ob[k] = origin, ob
         fetch(what, lane, d, int32(frame + D))
         fetch_to_l2(what, lane, int32(frame + FRAMES_TO_L2))
