@@ -36,7 +36,8 @@ class Spread:
 class SpeedRow:
     """One shape, peer, number of threads and pass. All times in ms.
 
-    `what` is `forward` or `forward_backward`. `first_call_ms` is the first call at this shape in this process,
+    `what` is `forward` or `forward_backward`, in blocks of the same call, or `forward_backward_after_others`: one call
+    straight after one of another peer. `first_call_ms` is the first call at this shape in this process,
     compilation included. `ratio` is PyTorch's time divided by this peer's, round by round of the same run. `floor`
     and `aim` are the ratios asked of numbactc.
     """

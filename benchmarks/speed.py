@@ -16,13 +16,19 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from benchmarks.peers import PEERS, REFERENCE, Calls
 from benchmarks.rows import OK, SpeedRow, as_row, failed, not_installed
 from benchmarks.shapes import SHAPES, Shape, draw
-from benchmarks.timing import paired_ratio, spread, take_turns, time_ms
+from benchmarks.timing import block_ms, paired_ratio, single_ms, spread, take_turns
 
-PASSES = ("forward", "forward_backward")
+PASSES = {
+    "forward": ("forward", block_ms),
+    "forward_backward": ("forward_backward", block_ms),
+    "forward_backward_after_others": ("forward_backward", single_ms),
+}
+"""What a row tells: which call of a peer, and how it is timed."""
 PAUSE_S = 0.03
 """With several threads: longer than OpenMP's workers spin after a loop (some 10 ms), lest one meet the next peer."""
 
@@ -61,20 +67,22 @@ def _measure_pass(
     shape: Shape, what: str, loaded: dict[str, Calls], known: dict[str, str], threads: int, rounds: int, budget_s: float
 ) -> list[SpeedRow]:
     status = dict(known)
+    function, clock = PASSES[what]
     calls: dict[str, Callable[[], object]] = {}
     first: dict[str, float] = {}
     for name, bound in loaded.items():
-        call = getattr(bound, what)
+        call = getattr(bound, function)
         try:
-            first[name] = time_ms(call)
+            first[name] = single_ms(call)
             call()
             calls[name] = call
         except Exception as error:  # as above
             status[name] = failed(error)
-    samples = take_turns(calls, rounds, budget_s, PAUSE_S if threads > 1 else 0.0)
+    turn = partial(block_ms, threads=threads) if clock is block_ms else clock
+    samples = take_turns(calls, rounds, budget_s, PAUSE_S if threads > 1 else 0.0, turn)
 
     def row(name: str) -> SpeedRow:
-        asked = name == "numbactc" and what == "forward_backward" and threads == 1
+        asked = name == "numbactc" and what.startswith("forward_backward") and threads == 1
         own = samples.get(name, [])
         return SpeedRow(
             shape.name, shape.T, shape.N, shape.C, shape.L, name, PEERS[name].version, threads, what, status[name],

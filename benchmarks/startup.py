@@ -19,16 +19,16 @@ from benchmarks.environment import ROOT
 from benchmarks.peers import PEERS, version_of
 from benchmarks.rows import OK, Row, StartupRow, as_row, failed, not_installed
 from benchmarks.shapes import SHAPES, draw, tiny
-from benchmarks.timing import time_ms
+from benchmarks.timing import single_ms
 
 
 def measure_here(cache: str) -> StartupRow:
     """Import, first and second call in this process, which must be fresh."""
     importlib.import_module("torch")
     problem = draw(tiny(SHAPES["characters"]))
-    import_ms = time_ms(lambda: importlib.import_module("numbactc"))
+    import_ms = single_ms(lambda: importlib.import_module("numbactc"))
     call = PEERS["numbactc"].load(problem).forward_backward
-    return StartupRow(cache, OK, version_of("numbactc"), import_ms, time_ms(call), time_ms(call))
+    return StartupRow(cache, OK, version_of("numbactc"), import_ms, single_ms(call), single_ms(call))
 
 
 def measure() -> list[Row]:

@@ -1,4 +1,4 @@
-"""From torch tensors on the CPU to its kernels: memory, views through DLPack, threads.
+"""From torch tensors on the CPU to its kernels: memory, views, threads.
 
 Nothing else knows both sides. Numba is imported by the first call, not with the package.
 """
@@ -11,9 +11,7 @@ from torch import Tensor
 
 from numbactc import _memory, _threads, _validation
 from numbactc._validation import Targets
-
-# NumPy has no bfloat16 and Numba's CPU target no float16: kernels see their bits, as unsigned and signed integers
-STORED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
+from numbactc._views import STORED_AS, as_array, flat_view
 
 
 class Saved(NamedTuple):
@@ -59,7 +57,7 @@ def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) 
 
     frames, utterances, classes_in_row = scores.shape
     labels, starts, input_lengths, target_lengths, blank = problem.targets
-    storage, strides = _flat_view(scores)
+    storage, strides = flat_view(scores)
     real = _arithmetic(scores)
     columns = int(batch.padded(min(max(target_lengths.tolist(), default=0), classes_in_row - 1) + 1))
     saved = Saved(
@@ -90,9 +88,9 @@ def backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], problem: 
 
     lengths, *left = [tensor.numpy() for tensor in saved]
     frames, utterances, classes_in_row = scores.shape
-    storage, strides = _flat_view(scores)
+    storage, strides = flat_view(scores)
     gradient, flat, gradient_strides = _empty_like(scores)
-    weights = np.array(_as_array(grad_losses), dtype=_arithmetic(scores))
+    weights = np.array(as_array(grad_losses), dtype=_arithmetic(scores))
 
     def run(some: np.ndarray) -> None:
         batch.backward(
@@ -129,28 +127,6 @@ def fake_saved(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
 
 def _arithmetic(scores: Tensor) -> Any:
     return np.float64 if scores.dtype == torch.float64 else np.float32
-
-
-def _as_array(tensor: Tensor) -> np.ndarray:
-    # DLPack would drop a pending negation, and refuses tensors that are part of a graph
-    return np.from_dlpack(tensor.detach().resolve_neg())
-
-
-def _flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The memory from the first score on as one flat array, and strides in elements: kernels take any layout."""
-    scores = scores.detach()
-    if scores.is_neg():
-        scores = scores.resolve_neg()
-    flat = scores.view(-1) if scores.is_contiguous() else scores.as_strided((_extent(scores),), (1,))
-    stored = STORED_AS.get(scores.dtype)
-    return np.from_dlpack(flat if stored is None else flat.view(stored)), np.array(scores.stride(), np.int64)
-
-
-def _extent(scores: Tensor) -> int:
-    """Elements from the first score to the last."""
-    if scores.numel() == 0:
-        return 0
-    return 1 + sum((size - 1) * stride for size, stride in zip(scores.shape, scores.stride(), strict=True))
 
 
 def _empty_like(scores: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:

@@ -16,10 +16,11 @@ LINEAR, STEPWISE, LATTICE, BATCH, ROWS, LOAD, EXP = (
     f"numbactc/kernels/cpu/{name}.py" for name in ("linear", "stepwise", "lattice", "batch", "rows", "load", "exp")
 )
 JIT = "numbactc/kernels/jit.py"
-LOSS, DISPATCH, MEMORY, VALIDATION, AUTOGRAD, OPS, DISPATCH_CUDA, VALIDATION_CUDA = (
+LOSS, DISPATCH, MEMORY, VALIDATION, AUTOGRAD, OPS, DISPATCH_CUDA, VALIDATION_CUDA, VIEWS = (
     f"numbactc/{name}.py"
     for name in (
         "loss", "_dispatch", "_memory", "_validation", "_autograd", "_ops", "_dispatch_cuda", "_validation_cuda",
+        "_views",
     )
 )  # fmt: skip
 LAUNCH, CACHE = (f"numbactc/kernels/cuda/{name}.py" for name in ("launch", "cache"))
@@ -134,8 +135,8 @@ BREAKS = [
     Break(
         "a masked class keeps the smallest softmax there is",
         EXP,
-        "where_not_less(x, splat(lowest), exp(x) * factor, splat(zero))",
-        "exp(x) * factor",
+        "exp(x, like) * where_not_less(x, splat(lowest), factor, splat(zero))",
+        "exp(x, like) * factor",
         "test_edge_cases.py -k masked",
     ),
     Break(
@@ -169,7 +170,7 @@ BREAKS = [
     Break(
         "the end of a row left out of its sum",
         ROWS,
-        "        total = total + exp(load_first(row, whole, rest, -np.inf) - less)\n",
+        "        total = total + exp(load_first(row, whole, rest, -np.inf) - less, row)\n",
         "        pass\n",
         "test_values.py",
     ),
@@ -294,7 +295,7 @@ BREAKS = [
     ),
     Break(
         "a pending negation of the scores ignored",
-        DISPATCH,
+        VIEWS,
         "    if scores.is_neg():",
         "    if False:",
         "test_contract.py -k negative",

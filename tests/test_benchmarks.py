@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_rows_have_all_fields(document: report.Document) -> None:
     for part, kind in (("speed", SpeedRow), ("accuracy", AccuracyRow), ("memory", MemoryRow)):
         for row in json.loads(json.dumps(document[part])):
             assert set(row) == {field.name for field in dataclasses.fields(kind)}
-    assert len(document["speed"]) == 2 * 2 * (len(PEERS) + 2)  # threads, passes, peers
+    assert len(document["speed"]) == 2 * 3 * (len(PEERS) + 2)  # threads, passes, peers
     for row in document["speed"]:
         assert (row["time_ms"] is not None) == (row["ratio"] is not None) == (row["status"] == OK)
         assert len(row["samples_ms"]) == row["repeats"]
@@ -122,6 +123,22 @@ def test_turns_and_ratios() -> None:
     assert timing.paired_ratio([2.0, 4.0, 8.0], [1.0, 1.0, 2.0]) == Spread(median=4.0, q1=3.0, q3=4.0)
     # No budget at all still leaves enough rounds for quartiles.
     assert len(timing.take_turns({"a": lambda: None}, rounds=50, budget_s=0.0)["a"]) == timing.MIN_ROUNDS
+
+
+def test_threads_are_limited_before_a_framework_is_imported() -> None:
+    code = "import sys, benchmarks.speed; sys.exit(bool({'torch', 'jax', 'numba'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_block_of_calls_warms_up_and_gives_the_time_of_one() -> None:
+    calls: list[None] = []
+
+    def call() -> None:
+        calls.append(None)
+        time.sleep(0.02 if len(calls) > 1 else 0.2)
+
+    assert 20 <= timing.block_ms(call) < 100
+    assert len(calls) > 3
 
 
 def test_problems_are_reproducible_and_as_described() -> None:

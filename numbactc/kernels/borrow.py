@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 
-class BorrowedArray(types.Array):  # type: ignore[misc]
+class BorrowedArray(types.Array):
     """Numba's type of an array whose owner outlives the function."""
 
     def __init__(self, dtype: Any, ndim: int, layout: str, readonly: bool = False, aligned: bool = True) -> None:
@@ -35,7 +35,7 @@ class BorrowedArray(types.Array):  # type: ignore[misc]
 
 
 @register_model(BorrowedArray)
-class BorrowedModel(models.StructModel):  # type: ignore[misc]
+class BorrowedModel(models.StructModel):
     """As of any array, but with a plain pointer, always null, where others have their counter."""
 
     def __init__(self, manager: Any, kind: BorrowedArray) -> None:

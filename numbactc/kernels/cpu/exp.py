@@ -17,8 +17,8 @@ from numba.extending import intrinsic, overload
 from numbactc.kernels.cpu.lanes import at_least, multiply_add, nearest_and_power, splat, where_not_less
 from numbactc.kernels.cpu.vector import VectorType, constant, fused
 
-# exp(r) for |r| <= log(2) / 2 with value 1 at 0, through Chebyshev's nodes: relative error 1e-8 before rounding to float32
-POLYNOMIAL_6 = tuple(np.float32(c) for c in (1.0, 1.0, 0.5, 0.16666505, 0.041666467, 0.008369149, 0.0013933642))
+# exp(r) for |r| <= log(2) / 2 with value 1 at 0, through Chebyshev's nodes; relative error 1e-8, and rounding
+POLYNOMIAL_6 = (1.0, 1.0, 0.5, 0.16666505, 0.041666467, 0.008369149, 0.0013933642)
 # ... 2e-12, for emissions in float64 of scores in float32 ...
 POLYNOMIAL_8 = (
     1.0, 0.999999999995509, 0.4999999999995511, 0.16666666786308587, 0.04166666678626585, 0.008333283538708408,
@@ -55,7 +55,9 @@ def polynomial(coefficients: tuple[float, ...]) -> Any:
     return value
 
 
-exp_reduced_6, exp_reduced_8, exp_reduced_11 = map(polynomial, (POLYNOMIAL_6, POLYNOMIAL_8, POLYNOMIAL_11))
+exp_reduced_6 = polynomial(POLYNOMIAL_6)
+exp_reduced_8 = polynomial(POLYNOMIAL_8)
+exp_reduced_11 = polynomial(POLYNOMIAL_11)
 
 
 def exp(x: Any, like: Any) -> Any:
@@ -89,5 +91,5 @@ def exp_times(x: Any, factor: Any, like: Any) -> Any:
 def _exp_times(x, factor, like):
     number = np.float32 if x.dtype.bitwidth == 32 else float
     lowest, zero = number(LOWEST[x.dtype.bitwidth]), number(0)
-    # the factor is chosen, not the product: that of exp(LOWEST) is subnormal, and costs a hundred cycles wherever it occurs
+    # the factor is chosen, not the product: one with exp(LOWEST) is subnormal, and costs a hundred cycles
     return lambda x, factor, like: exp(x, like) * where_not_less(x, splat(lowest), factor, splat(zero))

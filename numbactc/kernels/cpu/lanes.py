@@ -7,7 +7,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbactc.kernels.cpu.vector import F64, I64, WORD, VectorType, call, constant, fused, lane_numbers, short_name, spread
+from numbactc.kernels.cpu.vector import (
+    F64,
+    I64,
+    WORD,
+    VectorType,
+    call,
+    constant,
+    fused,
+    lane_numbers,
+    short_name,
+    spread,
+)  # fmt: skip
 
 
 @intrinsic
@@ -88,7 +99,7 @@ def nearest_and_power(typingctx: Any, x: Any, factor: Any) -> Any:
         kind = args[0].type
         # a float of this size has no digits behind the point, and in its lowest bits the exponent's bits of 2**n
         large = constant(kind, 1.5 * 2.0 ** MANTISSA_BITS[width] + EXPONENT_BIAS[width])
-        sum_ = fused(builder, *args, large)
+        sum_ = fused(builder, args[0], args[1], large)
         # with a flag of its own, lest the kernels' flags let (a + b) - b become a
         n = builder.fsub(sum_, large, flags=("nsz",))
         integers = ir.VectorType(ir.IntType(width), x.lanes)
