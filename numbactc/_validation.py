@@ -1,5 +1,7 @@
 """Every check of the arguments and every message about them: what was wrong, the rule, the value that was given."""
 
+import math
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ class Targets(NamedTuple):
     """What a batch asks for, checked; all integers are int64 NumPy arrays of our own."""
 
     labels: np.ndarray
-    """Flat; utterance n has the labels from starts[n] to starts[n] + target_lengths[n]."""
+    """Flat; utterance n has the labels from starts[n] to starts[n] + target_lengths[n]. A wildcard is C."""
     starts: np.ndarray
     input_lengths: np.ndarray
     target_lengths: np.ndarray
@@ -51,8 +53,14 @@ def check_targets(
     blank: object,
     unbatched: bool,
     elsewhere: bool = False,
+    wildcard: int | None = None,
 ) -> Targets:
-    """Targets and lengths for scores (T, N, C), each checked against its range; `elsewhere`, on any device."""
+    """Targets and lengths for scores (T, N, C), each checked against its range.
+
+    Args:
+        elsewhere: targets may be on any device.
+        wildcard: what stands among the labels for anything, checked.
+    """
     frames, batch, classes = scores.shape
     blank = check_blank(blank, classes)
     input_lengths = check_lengths("input_lengths", input_lengths, batch, unbatched)
@@ -73,7 +81,9 @@ def check_targets(
     if targets.device.type != "cpu":
         targets = targets.cpu()  # not for one that is there: under torch.func that gives a tensor without memory
     labels = np.array(np.from_dlpack(targets), dtype=np.int64).reshape(-1)
-    _check_labels(labels, starts, target_lengths, classes, blank)
+    _check_labels(labels, starts, target_lengths, classes, blank, wildcard)
+    if wildcard is not None:
+        labels[labels == wildcard] = classes
     return Targets(labels, starts, input_lengths, target_lengths, blank)
 
 
@@ -119,6 +129,29 @@ def check_blank(blank: Any, classes: int) -> int:
     return int(blank)
 
 
+def check_wildcard(wildcard: Any, classes: int) -> int | None:
+    """An integer that is no class, or None."""
+    if wildcard is None:
+        return None
+    try:
+        wildcard = operator.index(wildcard)
+    except TypeError:
+        raise TypeError(f"wildcard must be an integer or None, got {wildcard!r}") from None
+    if 0 <= wildcard < classes:
+        raise ValueError(f"wildcard must not be a class, from 0 to C - 1, where C = {classes}, got {wildcard}")
+    return int(wildcard)
+
+
+def check_number(name: str, number: Any, rule: str) -> float:
+    """A finite float, 'positive' or 'at least 0'."""
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {number!r}")
+    number = float(number)
+    if not math.isfinite(number) or number < 0 or (rule == "positive" and number == 0):
+        raise ValueError(f"{name} must be finite and {rule}, got {number}")
+    return number
+
+
 def check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.ndarray:
     """Lengths in any form as int64."""
     if isinstance(lengths, Tensor):
@@ -157,13 +190,15 @@ def check_range(name: str, lengths: np.ndarray, largest: int | None, meaning: st
 
 
 def _check_labels(
-    labels: np.ndarray, starts: np.ndarray, target_lengths: np.ndarray, classes: int, blank: int
+    labels: np.ndarray, starts: np.ndarray, target_lengths: np.ndarray, classes: int, blank: int, wildcard: int | None
 ) -> None:
     if not labels.size:
         return
     if blank == 0 and labels.min() > 0 and labels.max() < classes:
         return
     bad = (labels < 0) | (labels >= classes) | (labels == blank)
+    if wildcard is not None:
+        bad &= labels != wildcard
     if not bad.any():
         return
     # most of what is bad is padding: look again, utterance by utterance

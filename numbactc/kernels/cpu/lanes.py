@@ -86,6 +86,12 @@ def multiply_add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
     return x(x, y, z), lambda context, builder, sig, args: fused(builder, *args)
 
 
+@intrinsic
+def ordered_sum(typingctx: Any, x: Any, y: Any) -> Any:
+    """x + y, which nothing may reorder: the kernels' flags would allow it for a plain sum."""
+    return x(x, y), lambda context, builder, sig, args: builder.fadd(*args, flags=("nsz",))
+
+
 MANTISSA_BITS = {32: 23, 64: 52}
 EXPONENT_BIAS = {32: 127, 64: 1023}
 
@@ -150,6 +156,17 @@ def where_not_less(typingctx: Any, x: Any, high: Any, then: Any, otherwise: Any)
         return builder.select(builder.fcmp_unordered(">=", args[0], args[1]), args[2], args[3])
 
     return x(x, high, then, otherwise), generate
+
+
+@intrinsic
+def bits_where_less(typingctx: Any, x: Any, y: Any) -> Any:
+    """A bit for each lane, that of lane 0 being the lowest: whether x < y."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        mask = builder.bitcast(builder.fcmp_ordered("<", *args), ir.IntType(x.lanes))
+        return builder.zext(mask, WORD) if x.lanes < WORD.width else mask
+
+    return types.uint32(x, y), generate
 
 
 def _reduce(operation: str, start: float | None = None, flags: Any = ()) -> Any:
