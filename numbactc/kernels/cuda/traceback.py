@@ -35,8 +35,8 @@ def make_traceback(dtype: str) -> Any:
     never = float64(NEVER)
 
     @device()
-    def mark_frame(label, blank, blank_score, label_score, skips, neighbours, side, marks, k):
-        """One frame of one position, whose states are in the local arrays label and blank.
+    def mark_frame(live, label, blank, blank_score, label_score, skips, neighbours, side, marks, k):
+        """One frame of one position, whose states are in the local arrays label and blank; `live` for a whole warp.
 
         Args:
             neighbours: shared, (2, TRACE_THREADS): labels of all positions, in turn.
@@ -44,27 +44,29 @@ def make_traceback(dtype: str) -> Any:
         """
         thread = int32(cuda.threadIdx.x)
         place = int32(side * TRACE_THREADS + thread)
-        neighbours[place] = label[0]
+        if live:
+            neighbours[place] = label[0]
         cuda.syncthreads()
-        before = neighbours[place - 1] if thread > 0 else never
-        best = label[0]
-        stepped = blank[0] > best
-        if stepped:
-            best = blank[0]
-        skipped = skips and before > best
-        if skipped:
-            best = before
-        entered = before > blank[0]
-        came = before if entered else blank[0]
-        words = (
-            cuda.ballot_sync(ALL_LANES, stepped), cuda.ballot_sync(ALL_LANES, skipped),
-            cuda.ballot_sync(ALL_LANES, entered),
-        )  # fmt: skip
-        if (thread & int32(31)) == 0:
-            at = int32(int32(k * WARPS + int32(thread >> int32(5))) * 3)
-            marks[at + STEPPED], marks[at + SKIPPED], marks[at + ENTERED] = words
-        label[0] = add(best, float64(label_score))
-        blank[0] = add(came, float64(blank_score))
+        if live:
+            before = neighbours[place - 1] if thread > 0 else never
+            best = label[0]
+            stepped = blank[0] > best
+            if stepped:
+                best = blank[0]
+            skipped = skips and before > best
+            if skipped:
+                best = before
+            entered = before > blank[0]
+            came = before if entered else blank[0]
+            words = (
+                cuda.ballot_sync(ALL_LANES, stepped), cuda.ballot_sync(ALL_LANES, skipped),
+                cuda.ballot_sync(ALL_LANES, entered),
+            )  # fmt: skip
+            if (thread & int32(31)) == 0:
+                at = int32(int32(k * WARPS + int32(thread >> int32(5))) * 3)
+                marks[at + STEPPED], marks[at + SKIPPED], marks[at + ENTERED] = words
+            label[0] = add(best, float64(label_score))
+            blank[0] = add(came, float64(blank_score))
 
     @device()
     def go_back(state, left, marks, path, frames):
@@ -103,6 +105,11 @@ def make_traceback(dtype: str) -> Any:
         end = ends[int64(n) * int64(blocks) + int64(block)]
         left = int32(int32(end >> int32(1)) - int32(BLOCK_FRAMES))
         p = int32(left + thread)
+        # a warp that lies to the left of the first position or to the right of the last has nothing to do
+        of_warp = int32(p - int32(thread & int32(31)))
+        live = of_warp + 31 >= 0 and of_warp <= count
+        if not live:
+            neighbours[thread], neighbours[thread + TRACE_THREADS] = never, never
         label, blank_state = cuda.local.array(1, float64), cuda.local.array(1, float64)
         label[0], blank_state[0] = never, never
         there = p >= 0 and p <= count
@@ -125,13 +132,16 @@ def make_traceback(dtype: str) -> Any:
         while start < frames:
             for j in range(FRAMES_AT_ONCE):
                 row = offset(scores, int64(min(int32(start + j), int32(frames - 1))) * stride_t)
-                blank_scores[j] = widen(row[blank_at])
-                label_scores[j] = widen(row[at]) if has_label else stored(NEVER)
+                blank_scores[j], label_scores[j] = stored(NEVER), stored(NEVER)
+                if live:
+                    blank_scores[j] = widen(row[blank_at])
+                if has_label:
+                    label_scores[j] = widen(row[at])
             for j in range(FRAMES_AT_ONCE):
                 if start + j < frames:
                     mark_frame(
-                        label, blank_state, blank_scores[j], label_scores[j], skips, neighbours, int32(j & 1), marks,
-                        int32(start + j),
+                        live, label, blank_state, blank_scores[j], label_scores[j], skips, neighbours, int32(j & 1),
+                        marks, int32(start + j),
                     )  # fmt: skip
             start = int32(start + FRAMES_AT_ONCE)
         cuda.syncthreads()
