@@ -29,8 +29,8 @@ PASSES = {
     "forward_backward_after_others": ("forward_backward", single_ms),
 }
 """What a row tells: which call of a peer, and how it is timed."""
-PAUSE_S = 0.03
-"""With several threads: longer than OpenMP's workers spin after a loop (some 10 ms), lest one meet the next peer."""
+PAUSE_S = 0.05
+"""Longer than OpenMP's workers spin after a loop, and jax takes to give memory back, lest either meet the next peer."""
 
 
 def confine(threads: int) -> None:
@@ -79,7 +79,7 @@ def _measure_pass(
         except Exception as error:  # as above
             status[name] = failed(error)
     turn = partial(block_ms, threads=threads) if clock is block_ms else clock
-    samples = take_turns(calls, rounds, budget_s, PAUSE_S if threads > 1 else 0.0, turn)
+    samples = take_turns(calls, rounds, budget_s, PAUSE_S, turn)
 
     def row(name: str) -> SpeedRow:
         asked = name == "numbactc" and what.startswith("forward_backward") and threads == 1

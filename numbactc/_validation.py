@@ -146,10 +146,10 @@ def check_number(name: str, number: Any, rule: str) -> float:
     """A finite float, 'positive' or 'at least 0'."""
     if isinstance(number, bool) or not isinstance(number, numbers.Real):
         raise TypeError(f"{name} must be a number, got {number!r}")
-    number = float(number)
-    if not math.isfinite(number) or number < 0 or (rule == "positive" and number == 0):
-        raise ValueError(f"{name} must be finite and {rule}, got {number}")
-    return number
+    value = float(number)
+    if not math.isfinite(value) or value < 0 or (rule == "positive" and value == 0):
+        raise ValueError(f"{name} must be finite and {rule}, got {value}")
+    return value
 
 
 def check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.ndarray:

@@ -49,8 +49,8 @@ def forced_align(
 
     Args:
         log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
-            NVIDIA GPU, with any strides: logarithms to base e, as from `log_softmax` over C. Any numbers below +inf, -inf
-            among them; they need not be normalised. T frames, N utterances, C classes.
+            NVIDIA GPU, with any strides: logarithms to base e, as from `log_softmax` over C. Any numbers below +inf,
+            -inf among them; they need not be normalised. T frames, N utterances, C classes.
         targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
             utterance; int32 or int64, on the device of the scores or the CPU. Labels from 0 to C - 1 without the blank,
             and the wildcard.
@@ -93,11 +93,11 @@ def forced_align(
     can, else comes from the state before, else over a blank from the label before.
 
     A wildcard matches any stretch of one or more frames. In each it has the score of the frame's best class, blank or
-    not, less `wildcard_cost`: so the path is the best among those of all texts that could stand in its place. A score of
-    0 in each frame, as one would get from a class of probability 1, would beat the labels beside it wherever the model is
-    not quite sure, and leave them one frame each. As the best class it leaves to them what is theirs, and the cost is
-    there so that it does so in a tie. A higher one keeps it from what labels explain nearly as well. In the path its
-    frames are the wildcard's number. Two wildcards in a row are separated by a blank, as equal labels are.
+    not, less `wildcard_cost`: so the path is the best among those of all texts that could stand in its place. A score
+    of 0 in each frame, that of a class of probability 1, would beat the labels beside it wherever the model is not
+    quite sure, and leave them one frame each. As the best class it leaves to them what is theirs, and the cost is there
+    so that it does so in a tie. A higher one keeps it from what labels explain nearly as well. In the path its frames
+    are the wildcard's number. Two wildcards in a row are separated by a blank, as equal labels are.
 
     Notes:
         Sums are in float64 from the first frame on, whatever the dtype: a path over 200,000 frames is exact to some
@@ -111,7 +111,8 @@ def forced_align(
 
     References:
         Kürzinger, Winkelbauer, Li, Watzel, Rigoll: CTC-Segmentation of Large Corpora for German End-to-End Speech
-        Recognition. SPECOM 2020. Pratap et al.: Scaling Speech Technology to 1,000+ Languages. JMLR 2024, section 3.1.2.
+        Recognition. SPECOM 2020. For the wildcard, Pratap et al.: Scaling Speech Technology to 1,000+ Languages. JMLR
+        2024.
 
     Example:
         Four frames of three classes; the best path of [1, 2] has label 2 twice.

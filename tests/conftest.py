@@ -30,6 +30,7 @@ GARBAGE = 0x5A5A5A5A
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = f"of {', '.join(devices.DEVICES)}, separated by commas; cpu by default, and simulated for tests so marked"
     parser.addoption("--devices", help=text)
+    parser.addoption("--renew-images", action="store_true", help="write the reference images of test_plotting.py")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -13,17 +13,18 @@ from processes import REPOSITORY, run_python
 COMPILE = """
 import importlib, json, torch, numbactc
 from numba.core.dispatcher import Dispatcher
-from numbactc.kernels.cpu import batch
+from numbactc.kernels.cpu import align, batch
 
 logits = torch.randn(8, 1, 5, requires_grad=True)
 numbactc.ctc_loss_with_logits(logits, torch.tensor([[1, 2]]), [8], [2]).backward()
+numbactc.forced_align(logits, torch.tensor([[1, 2]]), [8], [2])
 code = {}
-for file in ("rows", "linear", "lattice"):
+for file in ("rows", "linear", "lattice", "viterbi"):
     module = importlib.import_module("numbactc.kernels.cpu." + file)
     for name, kernel in vars(module).items():
         if isinstance(kernel, Dispatcher) and kernel.py_func.__module__ == module.__name__:
             code[file + "." + name] = list(kernel.inspect_asm().values())
-ir = [view for kernel in (batch.forward, batch.backward) for view in kernel.inspect_llvm().values()]
+ir = [view for kernel in (batch.forward, batch.backward, align.align) for view in kernel.inspect_llvm().values()]
 print(json.dumps([code, "\\n".join(ir)]))
 """
 
@@ -40,12 +41,15 @@ MUST_HAVE = {
     "linear.gather_classes": {"float64"},
     "lattice.set_table": {"float64"},
     "lattice.write_posteriors": {"float64"},
+    "viterbi.advance": {"float64"},
+    "viterbi.advance_and_record": {"float64"},
 }
 """Kernels, and the arithmetic that must fill loops of theirs; for any other, some arithmetic, or copying, will do."""
 
 
 def kernels_of_vectors() -> list[str]:
-    """Every kernel that loads or stores vectors in a loop of its own and runs in a training step from logits."""
+    """Every kernel that loads or stores vectors in a loop of its own and runs in a training step from logits, or in an
+    alignment."""
     found = []
     for path in sorted(CPU_KERNELS.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -74,7 +78,7 @@ ARITHMETIC: dict[str, dict[str, str]] = {
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[str]], str]:
-    """(assembly of each kernel, LLVM IR of all) of a step of training.
+    """(assembly of each kernel, LLVM IR of all) of a step of training and of an alignment.
 
     Compiled anew: Numba shows no code that it has read from its cache.
     """
@@ -132,7 +136,7 @@ def test_the_kernels_that_matter_are_looked_at() -> None:
 def test_loops_are_vector_code_of_full_width(
     kernel: str, compiled: tuple[dict[str, list[str]], str], register: str
 ) -> None:
-    assert compiled[0][kernel], f"{kernel} has not been compiled for a training step"
+    assert compiled[0][kernel], f"{kernel} has not been compiled"
     patterns = ARITHMETIC["aarch64" if register.startswith(r"\b") else "x86_64"]
     for body in compiled[0][kernel]:
         seen = {kind for kind, pattern in patterns.items() if vector_loops(body, pattern, register)}

@@ -4,11 +4,12 @@ Pair j is blank j, before label j, and label j; the last pair, L, has a blank al
 best score of a path that ends in a state grows by
 
     label'[j] = max(label[j], blank[j], skip[j] + label[j - 1]) + s(target[j])
-    blank'[j] = max(blank[j], label[j - 1]) + s(blank)               skip[j] = 0 if target[j] != target[j - 1], else -inf
+    blank'[j] = max(blank[j], label[j - 1]) + s(blank)
 
-Of predecessors that are equal the one named first is taken: to stay comes before the next state, and that before a
-skip. Sums are in float64, frame after frame from the first, for any dtype: nothing is rounded that a half-precision
-score has, and a path's score is the plain sum of its scores.
+where skip[j] is 0 if target[j] != target[j - 1], else -inf. Of predecessors that are equal the one named first is
+taken: to stay comes before the next state, and that before a skip. Sums are in float64, frame after frame from the
+first, for any dtype: nothing is rounded that a half-precision score has, and a path's score is the plain sum of its
+scores.
 
 What was taken is kept as bits, 3 for a pair, and only for some hundred frames at a time: the forward sweep keeps its
 states at each block's begin, and going back, a block is computed again where its path can run: a path moves by at most
