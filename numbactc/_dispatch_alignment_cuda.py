@@ -13,7 +13,7 @@ from numbactc import _views_cuda as views
 from numbactc._validation import Targets
 from numbactc._views_cuda import DTYPE_NAMES, on_its_device, readable
 from numbactc.kernels.cuda.alignment_plan import AlignmentCall, alignment_plan
-from numbactc.kernels.cuda.plan import round_up
+from numbactc.kernels.cuda.plan import MOST_PAIRS
 
 plan_of = lru_cache(1024)(alignment_plan)
 
@@ -41,13 +41,15 @@ def align(
         scores = _with_wildcard(scores, wildcard_cost)
     path_scores[:], found_spans, found_means = _best_paths(scores, labels, targets)
     found = np.repeat(np.isfinite(path_scores), lengths)
-    places = np.repeat(_begins(round_up(lengths)) - _begins(lengths), lengths) + np.arange(labels.size)
+    places = np.repeat(_begins(-(-lengths // MOST_PAIRS) * MOST_PAIRS) - _begins(lengths), lengths)
+    places += np.arange(labels.size)
     spans[sources[found]], log_means[sources[found]] = found_spans[places[found]], found_means[places[found]]
 
 
 def _begins(lengths: np.ndarray) -> np.ndarray:
     """Where each of them begins, one behind the other."""
-    return np.cumsum(lengths) - lengths
+    begins: np.ndarray = np.cumsum(lengths) - lengths
+    return begins
 
 
 def _with_wildcard(scores: Tensor, cost: float) -> Tensor:

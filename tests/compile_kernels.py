@@ -26,8 +26,8 @@ def kernels() -> list[Kernel]:
     found: set[Kernel] = set()
     for dtype, C, S in itertools.product(SCORE_BYTES, CLASSES, WIDTHS):
         its_plan = plan(Call(4000, 4, C, S, False, dtype, True, True))
-        its_launches = its_plan.forward + its_plan.backward + alignment_plan(AlignmentCall(4000, 4, 4 * S, S, dtype)).launches
-        found |= {each.kernel for each in its_launches}
+        alignment = alignment_plan(AlignmentCall(4000, 4, 4 * S, S, dtype))
+        found |= {each.kernel for each in its_plan.forward + its_plan.backward + alignment.launches}
     return sorted(found, key=lambda kernel: ("lattice" not in kernel.name, kernel.name, kernel.options))
 
 

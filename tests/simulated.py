@@ -18,7 +18,14 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cuda_simulator import Buffer, Pointer, launch
-from numbactc import _devices, _dispatch_alignment, _dispatch_alignment_cuda, _dispatch_cuda, _validation_cuda, _views_cuda
+from numbactc import (
+    _devices,
+    _dispatch_alignment,
+    _dispatch_alignment_cuda,
+    _dispatch_cuda,
+    _validation_cuda,
+    _views_cuda,
+)
 from numbactc.kernels.cuda import build, plan
 
 cached_build = cache(build.build)

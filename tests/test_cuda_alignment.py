@@ -197,7 +197,7 @@ def test_masked_classes_and_frames() -> None:
 @pytest.mark.parametrize("bad", [NAN, INF])
 @pytest.mark.parametrize("where", [0, 3])
 def test_what_is_no_number_stays_in_its_utterance(bad: float, where: int) -> None:
-    """In the blank's scores or a label's; not in those of a class that the target does not have, or beyond the length."""
+    """In the scores of the blank or a label; not in those of a class that the target lacks, or beyond the length."""
     scores = torch.randn(20, 4, 5)
     scores[17, 1, where] = bad
     scores[4, 2, 4] = scores[18:, 2] = bad

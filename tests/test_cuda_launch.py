@@ -348,7 +348,8 @@ def test_what_is_compiled_before_tests_and_benchmarks() -> None:
             its_plan = plan.plan(plan.Call(shape.T, shape.N, shape.C, shape.L, False, dtype, True, True))
             assert {each.kernel for each in its_plan.forward + its_plan.backward} <= compiled
     assert {kernel.name for kernel in compiled} == {
-        "prepare", "rows_forward", "rows_backward", "lattice_outer", "lattice_inner", "viterbi", "traceback", "span_means",
+        "prepare", "rows_forward", "rows_backward", "lattice_outer", "lattice_inner",
+        "viterbi", "traceback", "span_means",
     }  # fmt: skip
     for name in ("rows_forward", "viterbi", "traceback", "span_means"):
         assert {kernel.options[0] for kernel in compiled if kernel.name == name} == set(plan.SCORE_BYTES)

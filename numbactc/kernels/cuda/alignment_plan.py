@@ -68,7 +68,7 @@ def alignment_plan(call: AlignmentCall) -> AlignmentPlan:
         rows=tiled * 2 * 2 * 8 * columns,
         row_origins=tiled * 2 * 2 * 4 * columns,
     )
-    launches = (
+    launches: tuple[Launch, ...] = (
         Launch(Kernel("prepare", ()), (N, 1), 4 * WARP),
         Launch(Kernel("viterbi", (call.dtype, pairs, tiled)), (N, 1), WARP * warps),
         Launch(Kernel("traceback", (call.dtype,)), (N, blocks), TRACE_THREADS),

@@ -56,7 +56,7 @@ def argument_types(kernel: Kernel) -> tuple[Any, ...]:
         )  # fmt: skip
     dtype = str(kernel.options[0])
     stored, reals = CPointer(STORED[dtype]), CPointer(real_type(dtype))
-    scores = (stored, int64, int64, int64)
+    scores: tuple[Any, ...] = (stored, int64, int64, int64)
     prepared = (INTEGERS, PLACES, INTEGERS)
     if kernel.name == "viterbi":
         return (*scores, int32, int32, *prepared, DOUBLES, INTEGERS, DOUBLES, INTEGERS, INTEGERS, DOUBLES)

@@ -1,14 +1,13 @@
 """The best path of each utterance, frame by frame: one block for each stretch between two checkpoints, all at once.
 
 Where the path is at the end of a stretch, `viterbi.py` has found out. In BLOCK_FRAMES frames it can have come from as
-many positions further on the left at most, one for each thread of the block: these are computed anew from the checkpoint,
-each by the same additions as before, and now it is kept which way each state was entered. From the end one thread goes back
+many positions further left at most, one for each thread of the block. These are computed anew from the checkpoint, by
+the same additions as before, and now it is kept which way each state was entered. From the end one thread goes back
 along these marks. See README.md for the arguments.
 """
 
 from typing import Any
 
-import numpy as np
 from numba import cuda, float64, int32, int64, uint32
 
 from numbactc.kernels.cuda.alignment_plan import BLOCK_FRAMES, TRACE_THREADS
@@ -24,7 +23,7 @@ FRAMES_AT_ONCE = 8
 
 WARPS = TRACE_THREADS // WARP
 STEPPED, SKIPPED, ENTERED = range(3)
-"""Marks, 32 positions in each: a label was entered from its blank; from the label before; a blank from the label before."""
+"""Marks, of 32 positions each: a label was entered from its blank; from the label before; a blank from the latter."""
 
 MARKS = BLOCK_FRAMES * WARPS * 3
 NEIGHBOURS = 2 * TRACE_THREADS

@@ -1,4 +1,4 @@
-"""The best path of each utterance, forward: the largest sum of scores on a way to each state, and whence that way comes.
+"""The best path of each utterance, forward: the largest sum of scores on a way to each state, and where it began.
 
 Lanes, segments and halos are those of `sweep.py`: K positions a lane, where position p is blank p and label p, and a
 block's warps meet once in 16 frames. A state takes along with its score its *origin*, the state in which its best path
@@ -119,7 +119,7 @@ def make_viterbi(dtype: str, pairs: int, tiled: int) -> Any:
 
     @device()
     def set_up(what, lane, p0, first):
-        """A lane's labels and first scores, and the states before there is a frame: blank 0 alone, with a score of 0."""
+        """A lane's labels and first scores, and the states before the first frame: blank 0 alone, with a score of 0."""
         for k in range(K):
             p = int32(p0 + k)
             lane.at[k], lane.there[k], lane.skip[k] = what.blank_at, int32(0), int32(0)
@@ -139,7 +139,8 @@ def make_viterbi(dtype: str, pairs: int, tiled: int) -> Any:
     @device()
     def do_frame(what, lane, d, frame):
         """One frame, whose scores are in place d of the ring. Where two ways are as good, the shorter step wins."""
-        left, left_origin = cuda.shfl_up_sync(ALL_LANES, lane.l[K - 1], 1), cuda.shfl_up_sync(ALL_LANES, lane.ol[K - 1], 1)
+        left = cuda.shfl_up_sync(ALL_LANES, lane.l[K - 1], 1)
+        left_origin = cuda.shfl_up_sync(ALL_LANES, lane.ol[K - 1], 1)
         if (int32(cuda.threadIdx.x) & int32(31)) == 0:
             left = never
         if frame < what.frames:
@@ -277,7 +278,7 @@ def make_viterbi(dtype: str, pairs: int, tiled: int) -> Any:
 
     @device(float64)
     def follow(what, blocks, ends):
-        """The best path's score; and write down in which state it ends each stretch of BLOCK_FRAMES, if there is one."""
+        """The best path's score. If there is one, write down in which state it ends each stretch of BLOCK_FRAMES."""
         last = offset(what.checkpoints, 2 * int64(blocks - 1) * int64(what.columns))
         state, score = int32(2 * what.count), last[2 * what.count]
         if what.count > 0 and last[2 * what.count - 1] >= score:
