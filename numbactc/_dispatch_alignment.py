@@ -12,7 +12,7 @@ from torch import Tensor
 
 from numbactc import _threads
 from numbactc._validation import Targets
-from numbactc._views import flat_view
+from numbactc._views import as_array, flat_view
 
 
 class BestPaths(NamedTuple):
@@ -61,3 +61,27 @@ def _align_on_cpu(
         )  # fmt: skip
 
     _threads.share(run, utterances, lambda: input_lengths * (8 + target_lengths))
+
+
+def occupancies(scores: Tensor, targets: Targets, losses: Tensor) -> Tensor:
+    """Posteriors of the targets' states for scores (T, N, C): (T, N, 2 S + 1), on the device of the scores.
+
+    Args:
+        losses: (N,) of the same scores; where it is inf there is no path, where NaN nothing to compute.
+    """
+    from numbactc.kernels.cpu import occupancy
+
+    frames, utterances, classes = scores.shape
+    labels, starts, input_lengths, target_lengths, blank = targets
+    storage, strides = flat_view(scores.cpu())
+    states = 2 * int(target_lengths.max(initial=0)) + 1
+    out = np.zeros((frames, utterances, states), np.float64 if scores.dtype == torch.float64 else np.float32)
+    on_host = as_array(losses.cpu())
+
+    def run(some: np.ndarray) -> None:
+        occupancy.occupancies(
+            storage, strides, classes, labels, starts, input_lengths, target_lengths, blank, on_host, some, out
+        )
+
+    _threads.share(run, utterances, lambda: 8 * input_lengths * (8 + target_lengths))
+    return torch.from_numpy(out).to(scores.device)

@@ -104,7 +104,10 @@ def forced_align(
         1e-8 nats, and of scores in half precision no digit is lost.
 
         No table of T * L is kept. A call takes about 300 bytes a frame, or 250 * L / 1000 KB for short utterances.
-        Scores on a GPU are copied to the host.
+        On a GPU the scores stay there, and all utterances are done at once: targets go there in one copy, spans come
+        back in one, and the call waits for them. Paths and scores are those of the CPU, bit for bit. It takes a twelfth
+        of a byte a frame and label (40 MB for 60,000 frames and 8,000 labels) and, with a wildcard in a target, a
+        copy of the scores in float64.
 
         The same input gives the same bits on every run, with any number of threads and in any batch. Utterances are
         shared among `torch.get_num_threads()` threads. Nothing is differentiable.
@@ -128,7 +131,7 @@ def forced_align(
         >>> print(span.token, span.start, span.end, f"{span.confidence:.3f} {span.start_time} {span.end_time}")
         2 2 4 0.548 0.04 0.08
     """
-    scores = _batch("log_probs", log_probs, batch_first)
+    scores = _validation.as_batch("log_probs", log_probs, batch_first)
     wildcard = _validation.check_wildcard(wildcard, scores.shape[2])
     wildcard_cost = _validation.check_number("wildcard_cost", wildcard_cost, "at least 0")
     if frame_duration is not None:
@@ -141,14 +144,6 @@ def forced_align(
     if wildcard is not None:
         tokens = np.where(tokens == scores.shape[2], wildcard, tokens)
     return [_alignment(found, n, checked, tokens, frame_duration) for n in range(scores.shape[1])]
-
-
-def _batch(name: str, scores: Tensor, batch_first: bool) -> Tensor:
-    """Scores as (T, N, C)."""
-    _validation.check_scores(name, scores)
-    if scores.dim() == 2:
-        return scores.unsqueeze(1)
-    return scores.transpose(0, 1) if batch_first else scores
 
 
 def _alignment(

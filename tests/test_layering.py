@@ -21,6 +21,7 @@ LEVELS = [
         "numbactc.enumeration",
         "numbactc.lexicon",
         "numbactc.loss",
+        "numbactc.occupancy",
         "numbactc.plotting",
     },
     {"numbactc._autograd", "numbactc._drawing", "numbactc._ops", "numbactc._states", "numbactc.spans"},
