@@ -104,7 +104,10 @@ def forced_align(
         1e-8 nats, and of scores in half precision no digit is lost.
 
         No table of T * L is kept. A call takes about 300 bytes a frame, or 250 * L / 1000 KB for short utterances.
-        Scores on a GPU are copied to the host.
+        On a GPU the scores stay there, and all utterances are done at once: targets go there in one copy, spans come
+        back in one, and the call waits for them. Paths and scores are those of the CPU, bit for bit. It takes a twelfth
+        of a byte a frame and label (40 MB for 60,000 frames and 8,000 labels) and, with a wildcard in a target, a
+        copy of the scores in float64.
 
         The same input gives the same bits on every run, with any number of threads and in any batch. Utterances are
         shared among `torch.get_num_threads()` threads. Nothing is differentiable.
