@@ -123,10 +123,11 @@ def _discounts(counts: np.ndarray) -> tuple[float, float, float]:
 def _by_history(ngrams: Counted, values: np.ndarray) -> np.ndarray:
     """The sum of values over the n-grams of each history."""
     sums: np.ndarray = np.bincount(ngrams.histories, values, minlength=ngrams.history_count)
-    sums = sums.astype(np.float64)  # they are integers where there are no n-grams
-    return sums
+    return sums.astype(np.float64)  # they are integers where there are no n-grams
 
 
 def _shares(parts: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """parts / totals; 1 for a history that nothing followed, which leaves everything to the shorter ones."""
-    return np.divide(parts, totals, out=np.ones_like(totals), where=totals > 0)
+    shares = np.ones_like(totals)
+    np.divide(parts, totals, out=shares, where=totals > 0)
+    return shares
