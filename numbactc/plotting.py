@@ -174,22 +174,24 @@ def _lines_of_posteriors(
     ax.set(ylim=(0, 1.02), ylabel="probability")
     ax.set_yticks([0, 0.5, 1])
     ax.spines[["top", "right"]].set_visible(False)
-    peaks = _peaks(values, blank)
-    in_order = sorted({c for c, _, _ in peaks}, key=lambda c: next(begin for label, begin, _ in peaks if label == c))
-    others = [c for c in shown if c != blank and c not in in_order]
-    colours = {c: COLOURS[i % len(COLOURS)] for i, c in enumerate([*in_order, *others])}
     if blank in shown:
         ax.plot(x, values[:, blank], color=DARK, linewidth=1, linestyle=(0, (1, 1.5)), label="blank")
         # half way up there is least in the way: models are sure
         ax.legend(loc="center right", fontsize=8, framealpha=0.9, edgecolor="none", borderpad=0.2)
     for c in shown:
         if c != blank:
-            ax.plot(x, values[:, c], color=colours[c], linewidth=1.5)
-            ax.fill_between(x, values[:, c], color=colours[c], alpha=0.18, linewidth=0)
+            ax.plot(x, values[:, c], color=_colour(c), linewidth=1.5)
+            ax.fill_between(x, values[:, c], color=_colour(c), alpha=0.18, linewidth=0)
     labels = [
-        Label(_drawing.name_of(c, symbols), time.edge(begin), time.edge(end), colours[c]) for c, begin, end in peaks
+        Label(_drawing.name_of(c, symbols), time.edge(begin), time.edge(end), _colour(c))
+        for c, begin, end in _peaks(values, blank)
     ]
     _drawing.draw_strip(ax, [Tier(labels, fontsize=11, most_rows=3)])
+
+
+def _colour(c: int) -> str:
+    """The same for a class in every picture."""
+    return COLOURS[c % len(COLOURS)]
 
 
 def _peaks(values: _drawing.Array, blank: int) -> list[tuple[int, int, int]]:
