@@ -1,12 +1,15 @@
 """numbactc: the CTC loss for PyTorch, fast, exact, deterministic, with Numba kernels.
 
 ``numbactc.ctc_loss`` and ``numbactc.CTCLoss`` are drop-ins for PyTorch's. ``numbactc.ctc_loss_with_logits`` and
-``numbactc.CTCLossWithLogits`` take raw scores and keep no normalised copy of them. Importing compiles nothing.
+``numbactc.CTCLossWithLogits`` take raw scores and keep no normalised copy of them. ``numbactc.greedy_decode`` and
+``numbactc.beam_search_decode`` turn scores into text. Importing compiles nothing.
 """
 
 from numbactc.alignment import Alignment, forced_align
+from numbactc.decoding import BestPath, Hypothesis, beam_search_decode, greedy_decode
 from numbactc.enumeration import enumerate_alignments
 from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
+from numbactc.occupancy import Posteriors, posteriors
 from numbactc.plotting import plot_alignment, plot_lattice, plot_posteriors
 from numbactc.spans import TokenSpan, WordSpan, group_words
 
@@ -14,16 +17,22 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Alignment",
+    "BestPath",
     "CTCLoss",
     "CTCLossWithLogits",
+    "Hypothesis",
+    "Posteriors",
     "TokenSpan",
     "WordSpan",
+    "beam_search_decode",
     "ctc_loss",
     "ctc_loss_with_logits",
     "enumerate_alignments",
     "forced_align",
+    "greedy_decode",
     "group_words",
     "plot_alignment",
     "plot_lattice",
     "plot_posteriors",
+    "posteriors",
 ]

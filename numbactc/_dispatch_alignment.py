@@ -11,7 +11,7 @@ from torch import Tensor
 
 from numbactc import _threads
 from numbactc._validation import Targets
-from numbactc._views import flat_view
+from numbactc._views import as_array, flat_view
 
 
 class BestPaths(NamedTuple):
@@ -21,7 +21,7 @@ class BestPaths(NamedTuple):
     """(N,) float64 nats; -inf where no path fits, NaN where a score that counts is NaN or +inf."""
     spans: np.ndarray
     """(labels, 2) int64, in the order of `Targets.labels`: first frame of each, and the one behind its last. For
-    utterances whose score is finite; elsewhere they mean nothing."""
+    utterances whose score is on_host; elsewhere they mean nothing."""
     log_means: np.ndarray
     """(labels,) float64: mean score of each over its frames, likewise."""
 
@@ -47,3 +47,27 @@ def _align_on_cpu(scores: Tensor, targets: Targets, wildcard_cost: float) -> Bes
 
     _threads.share(run, utterances, lambda: input_lengths * (8 + target_lengths))
     return found
+
+
+def occupancies(scores: Tensor, targets: Targets, losses: Tensor) -> Tensor:
+    """Posteriors of the targets' states for scores (T, N, C): (T, N, 2 S + 1), on the device of the scores.
+
+    Args:
+        losses: (N,) of the same scores; where it is inf there is no path, where NaN nothing to compute.
+    """
+    from numbactc.kernels.cpu import occupancy
+
+    frames, utterances, classes = scores.shape
+    labels, starts, input_lengths, target_lengths, blank = targets
+    storage, strides = flat_view(scores.cpu())
+    states = 2 * int(target_lengths.max(initial=0)) + 1
+    out = np.zeros((frames, utterances, states), np.float64 if scores.dtype == torch.float64 else np.float32)
+    on_host = as_array(losses.cpu())
+
+    def run(some: np.ndarray) -> None:
+        occupancy.occupancies(
+            storage, strides, classes, labels, starts, input_lengths, target_lengths, blank, on_host, some, out
+        )
+
+    _threads.share(run, utterances, lambda: 8 * input_lengths * (8 + target_lengths))
+    return torch.from_numpy(out).to(scores.device)

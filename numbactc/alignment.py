@@ -128,7 +128,7 @@ def forced_align(
         >>> print(span.token, span.start, span.end, f"{span.confidence:.3f} {span.start_time} {span.end_time}")
         2 2 4 0.548 0.04 0.08
     """
-    scores = _batch("log_probs", log_probs, batch_first)
+    scores = _validation.as_batch("log_probs", log_probs, batch_first)
     wildcard = _validation.check_wildcard(wildcard, scores.shape[2])
     wildcard_cost = _validation.check_number("wildcard_cost", wildcard_cost, "at least 0")
     if frame_duration is not None:
@@ -141,14 +141,6 @@ def forced_align(
     if wildcard is not None:
         tokens = np.where(tokens == scores.shape[2], wildcard, tokens)
     return [_alignment(found, n, checked, tokens, frame_duration) for n in range(scores.shape[1])]
-
-
-def _batch(name: str, scores: Tensor, batch_first: bool) -> Tensor:
-    """Scores as (T, N, C)."""
-    _validation.check_scores(name, scores)
-    if scores.dim() == 2:
-        return scores.unsqueeze(1)
-    return scores.transpose(0, 1) if batch_first else scores
 
 
 def _alignment(

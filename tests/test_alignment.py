@@ -1,6 +1,5 @@
 """The best path is the best of all paths, settles ties as it says, and lies where its spans say."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,7 +10,8 @@ from torch import Tensor
 import numbactc
 from batches import Batch
 from numbactc import Alignment
-from oracles import Array, collapse
+from oracles import collapse
+from paths import all_paths, chosen, score_of
 
 WILDCARD = -1
 
@@ -25,42 +25,6 @@ def align_one(scores: Tensor, target: Sequence[int], **options: object) -> Align
     labels = torch.tensor(list(target), dtype=torch.int64)
     [alignment] = numbactc.forced_align(scores, labels, [len(scores)], [len(target)], **options)  # type: ignore[arg-type]
     return alignment
-
-
-def all_paths(target: Sequence[int], T: int, classes: Sequence[int], blank: int = 0) -> list[tuple[int, ...]]:
-    """Every sequence of T classes that becomes the target: by trying all, small cases only."""
-    paths = itertools.product(classes, repeat=T)
-    return [path for path in paths if collapse(path, blank) == list(target)]
-
-
-def states_of(path: Sequence[int], blank: int = 0) -> list[int]:
-    """Which of the target's 2 L + 1 states each frame is in: 2 j is blank j, 2 j + 1 label j."""
-    states, labels, before = [], 0, blank
-    for c in path:
-        labels += c not in (blank, before)
-        before = c
-        states.append(2 * labels if c == blank else 2 * labels - 1)
-    return states
-
-
-def score_of(scores: Array, path: Sequence[int]) -> float:
-    """Frame after frame from the first, as the documentation says; class -1 is the last column."""
-    total = 0.0
-    for t, c in enumerate(path):
-        total += float(scores[t, c])
-    return total
-
-
-def chosen(scores: Array, paths: list[tuple[int, ...]], blank: int = 0) -> tuple[int, ...]:
-    """The best path, and among equals the one that the documentation names."""
-    best = max(score_of(scores, path) for path in paths)
-
-    def preference(path: tuple[int, ...]) -> list[int]:
-        backwards = states_of(path, blank)[::-1]
-        # a label at the end, and then to stay rather than to step, and to step rather than to skip
-        return [-(backwards[0] % 2), *(later - earlier for later, earlier in itertools.pairwise(backwards))]
-
-    return min((path for path in paths if score_of(scores, path) == best), key=preference)
 
 
 def assert_is_path_of(alignment: Alignment, target: Sequence[int], T: int, blank: int = 0) -> None:

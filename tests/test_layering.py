@@ -15,16 +15,31 @@ PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
     {"numbactc"},
-    {"numbactc.alignment", "numbactc.enumeration", "numbactc.lexicon", "numbactc.loss", "numbactc.plotting"},
+    {
+        "numbactc.alignment",
+        "numbactc.decoding",
+        "numbactc.enumeration",
+        "numbactc.lexicon",
+        "numbactc.loss",
+        "numbactc.occupancy",
+        "numbactc.plotting",
+    },
     {"numbactc._autograd", "numbactc._drawing", "numbactc._ops", "numbactc._states", "numbactc.spans"},
     {"numbactc._devices"},
     {
         "numbactc._dispatch",
         "numbactc._dispatch_alignment",
+        "numbactc._dispatch_beam",
         "numbactc._dispatch_cuda",
         "numbactc._dispatch_language",
     },
-    {"numbactc._memory", "numbactc._threads", "numbactc._validation_cuda", "numbactc._views"},
+    {
+        "numbactc._memory",
+        "numbactc._threads",
+        "numbactc._validation_cuda",
+        "numbactc._validation_decoding",
+        "numbactc._views",
+    },
     {"numbactc._validation"},
     {"numbactc.kernels"},
 ]

@@ -8,6 +8,7 @@ count. `borrow` takes it off; slices and views of a borrowed array are borrowed,
 from typing import Any
 
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 
@@ -52,17 +53,36 @@ class BorrowedModel(models.StructModel):
 
 
 @intrinsic
-def borrow(typingctx: Any, array: Any) -> Any:
-    """The same array without a reference count."""
-    borrowed = BorrowedArray(array.dtype, array.ndim, array.layout, not array.mutable, array.aligned)
+def borrow(typingctx: Any, owned: Any) -> Any:
+    """The same array without a reference count; of a tuple, named or not, the same with all its arrays borrowed."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = context.make_array(signature.args[0])(context, builder, args[0])
-        result = context.make_array(signature.return_type)(context, builder)
-        for field in ("data", "nitems", "itemsize", "shape", "strides"):
-            setattr(result, field, getattr(source, field))
-        result.meminfo = result.meminfo.type(None)
-        result.parent = result.parent.type(None)
-        return result._getvalue()
+        return _value_without_count(context, builder, signature.args[0], args[0])
 
-    return borrowed(array), generate
+    return _without_count(owned)(owned), generate
+
+
+def _without_count(kind: Any) -> Any:
+    """The type of what is borrowed."""
+    if isinstance(kind, types.BaseTuple):
+        items = [_without_count(item) for item in kind]
+        return types.BaseTuple.from_types(items, getattr(kind, "instance_class", None))
+    if isinstance(kind, types.Array):
+        return BorrowedArray(kind.dtype, kind.ndim, kind.layout, not kind.mutable, kind.aligned)
+    return kind
+
+
+def _value_without_count(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    if isinstance(kind, types.BaseTuple):
+        items = cgutils.unpack_tuple(builder, value)
+        borrowed = [_value_without_count(context, builder, *pair) for pair in zip(kind, items, strict=True)]
+        return context.make_tuple(builder, _without_count(kind), borrowed)
+    if not isinstance(kind, types.Array):
+        return value
+    source = context.make_array(kind)(context, builder, value)
+    result = context.make_array(_without_count(kind))(context, builder)
+    for field in ("data", "nitems", "itemsize", "shape", "strides"):
+        setattr(result, field, getattr(source, field))
+    result.meminfo = result.meminfo.type(None)
+    result.parent = result.parent.type(None)
+    return result._getvalue()

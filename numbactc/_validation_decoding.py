@@ -1,0 +1,78 @@
+"""Checks of what decoders are asked for; messages as in `_validation`."""
+
+import math
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from numbactc._validation import check_blank, check_lengths, check_range, check_scores
+
+
+class Pruning(NamedTuple):
+    """How much of the search is given up."""
+
+    beam_threshold: float
+    """Nats below the best prefix; inf for none."""
+    token_threshold: float
+    """Nats; -inf for none."""
+
+
+class Utterances(NamedTuple):
+    """Scores to decode, checked."""
+
+    scores: Tensor
+    """(T, N, C), detached, with whatever strides."""
+    lengths: np.ndarray
+    """(N,) int64"""
+    blank: int
+
+
+def check_utterances(log_probs: Tensor, lengths: Any, blank: Any, batch_first: bool) -> Utterances:
+    """Scores (T, N, C), (N, T, C) or (T, C); without lengths all utterances have T frames."""
+    check_scores("log_probs", log_probs)
+    scores = log_probs.detach()
+    unbatched = scores.dim() == 2
+    if unbatched:
+        scores = scores.unsqueeze(1)
+    elif batch_first:
+        scores = scores.transpose(0, 1)
+    frames, batch, classes = scores.shape
+    blank = check_blank(blank, classes)
+    if lengths is None:
+        return Utterances(scores, np.full(batch, frames, np.int64), blank)
+    lengths = check_lengths("lengths", lengths, batch, unbatched)
+    check_range("lengths", lengths, frames, "T")
+    return Utterances(scores, lengths, blank)
+
+
+def check_count(name: str, count: Any, largest: int | None = None, meaning: str = "") -> int:
+    """An integer of at least 1."""
+    try:
+        count = operator.index(count)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {count!r}") from None
+    if count < 1 or (largest is not None and count > largest):
+        limit = "at least 1" if largest is None else f"from 1 to {largest} ({meaning})"
+        raise ValueError(f"{name} must be {limit}, got {count}")
+    return int(count)
+
+
+def check_number(name: str, number: Any) -> float:
+    """A finite number."""
+    try:
+        value = float(number)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {number!r}") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return value
+
+
+def check_pruning(beam_threshold: Any, token_threshold: Any) -> Pruning:
+    """Thresholds in nats; None for none."""
+    beam = math.inf if beam_threshold is None else check_number("beam_threshold", beam_threshold)
+    if beam < 0:
+        raise ValueError(f"beam_threshold must be at least 0, got {beam}")
+    return Pruning(beam, -math.inf if token_threshold is None else check_number("token_threshold", token_threshold))

@@ -1,0 +1,246 @@
+"""Text out of scores: the best path of each utterance, and its most likely texts by prefix beam search."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from numbactc import _devices, _dispatch_beam, _validation_decoding
+from numbactc._dispatch_beam import Found
+from numbactc._validation import Lengths
+from numbactc._validation_decoding import Utterances
+
+
+class BestPath(NamedTuple):
+    """The text of an utterance's best path.
+
+    Attributes:
+        tokens: (L,) int64, on the CPU.
+        times: (L,) int64: the frame in which each token begins.
+        score: log-probability of the path, in nats.
+    """
+
+    tokens: Tensor
+    times: Tensor
+    score: float
+
+
+class Hypothesis(NamedTuple):
+    """One of an utterance's likely texts.
+
+    Attributes:
+        tokens: (L,) int64, on the CPU.
+        times: (L,) int64: the frame in which each token begins, on the best path that the beam has kept.
+        score: what the search ranks by: the log-probability that the beam has found, in nats, plus what a language
+            model and other extras add.
+        log_prob: the exact log-probability of the tokens, all alignments, whatever the beam has lost; without extras.
+        lm_score: log-probability that the language model gives the tokens, in nats, unweighted; 0.0 without one.
+    """
+
+    tokens: Tensor
+    times: Tensor
+    score: float
+    log_prob: float
+    lm_score: float
+
+
+def greedy_decode(
+    log_probs: Tensor, lengths: Lengths | None = None, *, blank: int = 0, batch_first: bool = False
+) -> list[BestPath]:
+    r"""The best path of each utterance: the best class in each frame, runs merged and blanks removed.
+
+    That path is the most likely one, but its text need not be: `numbactc.beam_search_decode` adds up a text's paths.
+
+    Args:
+        log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
+            NVIDIA GPU, with any strides: logarithms to base e. T frames, N utterances, C classes. Of equal scores in a
+            frame the first class wins.
+        lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64); None for T each.
+        blank: the class that stands for no token, from 0 to C - 1.
+        batch_first: log_probs is (N, T, C). Nothing is copied for it.
+
+    Returns:
+        N paths; one for (T, C). On a GPU scores stay where they are: the best class and score of each frame are copied.
+
+    Raises:
+        TypeError: an argument of another type or dtype.
+        ValueError: an argument of another shape or out of range; the message names the utterance.
+        NotImplementedError: scores on another device than a CPU or an NVIDIA GPU.
+
+    Edge cases, each by utterance; neighbours never feel them:
+
+        ===================================  ==================  ===========
+        case                                 tokens, times       score
+        ===================================  ==================  ===========
+        no frames                            empty               0
+        a frame of -inf throughout           empty               -inf
+        a score of NaN or +inf               empty               NaN
+        frames beyond the length             not looked at
+        ===================================  ==================  ===========
+
+    References:
+        Graves, Fernandez, Gomez, Schmidhuber: Connectionist Temporal Classification. ICML 2006, section 3.2.
+
+    Example:
+        >>> import torch, numbactc
+        >>> log_probs = torch.tensor([[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.6, 0.2, 0.2], [0.1, 0.8, 0.1]]).log()
+        >>> path = numbactc.greedy_decode(log_probs)[0]
+        >>> print(path.tokens, path.times, f"{path.score:.4f}")  # 3 log 0.8 + log 0.6
+        tensor([1, 1]) tensor([0, 3]) -1.1803
+    """
+    scores, frames, blank = _validation_decoding.check_utterances(log_probs, lengths, blank, batch_first)
+    best = scores.max(dim=-1)
+    values = best.values.to(torch.float64).T.contiguous().cpu().numpy()
+    classes = best.indices.T.contiguous().cpu().numpy()
+    return [_best_path(values[n, :length], classes[n, :length], blank) for n, length in enumerate(frames.tolist())]
+
+
+def _best_path(values: np.ndarray, classes: np.ndarray, blank: int) -> BestPath:
+    score = math.nan if (values == math.inf).any() else float(values.sum())
+    begins = classes != blank
+    begins[1:] &= classes[1:] != classes[:-1]
+    if not math.isfinite(score):
+        begins[:] = False
+    return BestPath(torch.from_numpy(classes[begins]), torch.from_numpy(begins.nonzero()[0]), score)
+
+
+def beam_search_decode(
+    log_probs: Tensor,
+    lengths: Lengths | None = None,
+    beam_size: int = 100,
+    n_best: int = 1,
+    *,
+    blank: int = 0,
+    batch_first: bool = False,
+    beam_threshold: float | None = None,
+    token_threshold: float | None = None,
+) -> list[list[Hypothesis]]:
+    r"""The most likely texts of each utterance, by prefix beam search.
+
+    A text's probability is the sum over its paths: for scores s (T, C),
+
+        P(text)  =  sum over paths of the text  prod over t of  exp(s[t, path[t]])
+
+    where paths are the sequences of T classes that become the text once equal neighbours are merged and blanks removed.
+    The search goes from frame to frame with the `beam_size` most likely beginnings of texts, and for each of them with
+    the exact sum over those of its paths whose own beginnings were in the beam. A beginning that was dropped and comes
+    back is the same as before. Nothing else is dropped unless a threshold is given: if the beam has room for all, the
+    result is exact.
+
+    Args:
+        log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, with any strides:
+            logarithms to base e, as from `log_softmax` over C. T frames, N utterances, C classes. The search runs on
+            the CPU; scores on a GPU are copied there.
+        lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64); None for T each.
+        beam_size: how many beginnings are kept, at least 1.
+        n_best: how many texts are returned for each utterance, from 1 to beam_size.
+        blank: the class that stands for no token, from 0 to C - 1.
+        batch_first: log_probs is (N, T, C). Nothing is copied for it.
+        beam_threshold: nats, at least 0: drop beginnings that are less likely than the best one by more than this.
+        token_threshold: nats: a class below this log-probability extends no text in that frame, unless it is the best.
+
+    Returns:
+        For each utterance, one for (T, C), its hypotheses with the best score first: at least one and at most n_best.
+        There are fewer if the beam holds fewer.
+
+    Raises:
+        TypeError: an argument of another type or dtype.
+        ValueError: an argument of another shape or out of range; the message names the utterance.
+        NotImplementedError: scores on another device than a CPU or an NVIDIA GPU.
+
+    Edge cases, each by utterance; neighbours never feel them:
+
+        =============================================  ==========================================================
+        case                                           hypotheses
+        =============================================  ==========================================================
+        no frames                                      the empty text; score and log_prob 0
+        no path has a probability, as where a frame    the empty text alone; score and log_prob -inf
+        is -inf throughout
+        a score of NaN or +inf                         the empty text alone; score and log_prob NaN
+        a beginning less likely than the best one by   dropped
+        1e-260 (599 nats) or more
+        frames beyond the length                       not read
+        equally likely texts                           in an order that depends on nothing but the scores
+        =============================================  ==========================================================
+
+    Notes:
+        Sums are in linear float64, rescaled by powers of two: about 1e-15 for each frame is lost, whatever the dtype of
+        scores. The same input gives the same bits on every run, with any number of threads and in any batch.
+        Utterances are shared among `torch.get_num_threads()` threads; any number of Python threads may call at once.
+
+        A beam loses the mass of the paths that it drops, so `score` is at most `log_prob` but for round-off, which the
+        loss computes from all frames. Memory grows with beam_size and with the length of the texts, not with T.
+
+    References:
+        Graves: Supervised Sequence Labelling with Recurrent Neural Networks. 2012, section 7.5.
+        Hannun, Maas, Jurafsky, Ng: First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional
+        Recurrent DNNs. 2014.
+
+    Example:
+        The best path is two blanks, with 0.36; but three paths, with 0.64, become [1] (Graves 2012, figure 7.6).
+
+        >>> import math, torch, numbactc
+        >>> log_probs = torch.tensor([[0.6, 0.4], [0.6, 0.4]]).log()
+        >>> best, second = numbactc.beam_search_decode(log_probs, beam_size=10, n_best=2)[0]
+        >>> print(best.tokens, f"{math.exp(best.log_prob):.2f}", second.tokens, f"{math.exp(second.log_prob):.2f}")
+        tensor([1]) 0.64 tensor([], dtype=torch.int64) 0.36
+        >>> numbactc.greedy_decode(log_probs)[0].tokens
+        tensor([], dtype=torch.int64)
+    """
+    utterances = _validation_decoding.check_utterances(log_probs, lengths, blank, batch_first)
+    beam_size = _validation_decoding.check_count("beam_size", beam_size)
+    n_best = _validation_decoding.check_count("n_best", n_best, beam_size, "beam_size")
+    pruning = _validation_decoding.check_pruning(beam_threshold, token_threshold)
+    on_cpu = utterances._replace(scores=utterances.scores.cpu())
+    settings = _dispatch_beam.settings(on_cpu.blank, beam_size, pruning)
+    found = _dispatch_beam.search(on_cpu.scores, on_cpu.lengths, n_best, settings)
+    return _hypotheses(found, on_cpu)
+
+
+def _hypotheses(found: list[Found], utterances: Utterances) -> list[list[Hypothesis]]:
+    """What was found, with exact log-probabilities."""
+    found = [_at_least_one(some) for some in found]
+    log_probs = _log_probs(found, utterances)
+    return [_hypotheses_of(some, exact) for some, exact in zip(found, log_probs, strict=True)]
+
+
+def _at_least_one(found: Found) -> Found:
+    """The empty text, if there is none with a probability."""
+    if found.scores.size:
+        return found
+    score = -math.inf if found.is_number else math.nan
+    return found._replace(scores=np.array([score]), lengths=np.zeros(1, np.int64))
+
+
+def _log_probs(found: list[Found], utterances: Utterances) -> list[np.ndarray]:
+    """The exact log-probability of each text: one loss for the batch, or one for each utterance that has several."""
+    scores, lengths, blank = utterances
+    if all(some.scores.size == 1 for some in found):
+        tokens = np.concatenate([np.zeros(0, np.int64), *(some.tokens for some in found)])
+        counts = [int(some.lengths[0]) for some in found]
+        return list(np.split(_log_prob(scores, tokens, lengths.tolist(), counts, blank), len(found))) if found else []
+    results = []
+    for n, some in enumerate(found):
+        # the same scores for every text: a stride of 0, no copy
+        repeated = scores[:, n : n + 1].expand(-1, some.scores.size, -1)
+        frames = [int(lengths[n])] * some.scores.size
+        results.append(_log_prob(repeated, some.tokens, frames, some.lengths.tolist(), blank))
+    return results
+
+
+def _log_prob(scores: Tensor, tokens: np.ndarray, frames: list[int], counts: list[int], blank: int) -> np.ndarray:
+    """Nats, in float64, for utterances (T, N, C) and as many texts, which are concatenated."""
+    problem = _devices.prepare(scores, torch.from_numpy(tokens), frames, counts, blank, False, False, True)
+    losses, _ = _devices.forward(scores, problem, keep=False)
+    return 0.0 - losses.numpy()
+
+
+def _hypotheses_of(found: Found, log_probs: np.ndarray) -> list[Hypothesis]:
+    ends = np.cumsum(found.lengths)[:-1]
+    texts = zip(np.split(found.tokens, ends), np.split(found.times, ends), strict=True)
+    return [
+        Hypothesis(torch.from_numpy(tokens), torch.from_numpy(times), float(score), float(exact), 0.0)
+        for (tokens, times), score, exact in zip(texts, found.scores, log_probs, strict=True)
+    ]

@@ -1,0 +1,217 @@
+"""Prefix beam search, frame by frame, with sums over all alignments of each prefix in linear float64.
+
+A prefix has two probabilities: of its paths that end in a blank, and of those that end in its last token. Both are
+relative to a common scale, whose logarithm is kept apart; it is adjusted by powers of two, which costs no digit.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from numbactc.kernels.borrow import borrow
+from numbactc.kernels.cpu import prefixes as tree
+from numbactc.kernels.cpu.candidates import (
+    IMPOSSIBLE,
+    SLACK,
+    best_path,
+    entrance,
+    extend,
+    leaving,
+    likely_tokens,
+    raise_bound,
+    stay,
+)
+from numbactc.kernels.cpu.load import widen
+from numbactc.kernels.cpu.prefixes import Beam, Prefixes, side_of
+from numbactc.kernels.cpu.rows import row_is_bad, row_max
+from numbactc.kernels.cpu.selection import sort_descending
+from numbactc.kernels.jit import entry, inlined, kernel
+
+SIDE, SIZE, FRAMES, EXPONENT, FATE = range(5)
+"""Places in `State.counts`: which side of the beams is the last frame's, how many prefixes are in it, how many frames
+have been read, the scale's exponent, and how the search fares."""
+
+ALIVE, IMPASSE, NOT_A_NUMBER = range(3)
+"""What FATE says: all is well; no path has a probability; a score was NaN or +inf."""
+
+LN_2 = math.log(2.0)
+
+
+class State(NamedTuple):
+    """All that a search knows between two frames."""
+
+    prefixes: Prefixes
+    beams: Beam
+    """Each array is (2, W)."""
+    counts: np.ndarray
+    """(5,) int64"""
+    scale: np.ndarray
+    """(1,) float64: a probability p stands for p * 2**EXPONENT * exp(scale)."""
+
+
+@entry
+def start(state):
+    """The state before the first frame."""
+    state = borrow(state)
+    state.counts[:] = 0
+    state.counts[SIZE] = 1
+    state.scale[0] = 0.0
+    tree.plant(state.prefixes, side_of(state.beams, 0))
+
+
+@entry
+def rebuild(prefixes, classes):
+    """Fill the table of prefixes that have moved to larger arrays."""
+    tree.fill_table(borrow(prefixes), classes)
+
+
+@entry
+def advance(state, work, settings, storage, strides, utterance, begin, end):
+    """Read frames from begin to end of an utterance, as far as memory lasts; returns the first that was not read.
+
+    Score (t, n, c) is at storage[t * strides[0] + n * strides[1] + c * strides[2]].
+    """
+    state, work, storage, strides = borrow(state), borrow(work), borrow(storage), borrow(strides)
+    prefixes, counts = state.prefixes, state.counts
+    work.computed[:] = -1
+    for t in range(begin, end):
+        if not tree.has_room(
+            side_of(state.beams, counts[SIDE]), counts[SIZE], prefixes, settings.width, work.row.size
+        ):
+            return t
+        read_row(storage, t * strides[0] + utterance * strides[1], strides[2], work.row)
+        if row_is_bad(work.row):
+            counts[FATE] = NOT_A_NUMBER
+        elif counts[FATE] == ALIVE:
+            highest = row_max(work.row)
+            if highest > -np.inf:
+                counts[FRAMES] += 1
+                step(highest, state, work, settings)
+            else:
+                counts[SIZE] = 0
+            if counts[SIZE] == 0:
+                counts[FATE] = IMPASSE
+    return end
+
+
+@inlined
+def read_row(storage, start, stride, row):
+    """A frame's scores as float64; in a loop of its own where they are neighbours, which becomes vector code."""
+    if stride == 1:
+        for c in range(row.size):
+            row[c] = widen(storage[np.uint64(start + c)])
+    else:
+        for c in range(row.size):
+            row[c] = widen(storage[np.uint64(start + c * stride)])
+
+
+@kernel
+def step(highest, state, work, settings):
+    """One frame: the prefixes that the beam makes of it, the most likely of them, and the scale."""
+    prefixes, counts = state.prefixes, state.counts
+    classes = work.row.size
+    size, frame = counts[SIZE], counts[FRAMES] - 1
+    old, new = side_of(state.beams, counts[SIDE]), side_of(state.beams, 1 - counts[SIDE])
+    best_before, best_place, best, worst = stay(old, new, size, highest, frame, settings, prefixes, work, classes)
+    bound = max(IMPOSSIBLE, best * settings.keep)
+    if size == settings.width:
+        bound = max(bound, worst * SLACK)
+    tokens = likely_tokens(best_before, bound, highest, frame, settings, work)
+    if tokens > 4:
+        bound, tokens = raise_bound(bound, best_place, size, tokens, old, prefixes, settings, work)
+    candidates = 0
+    if tokens > 0:
+        sort_descending(work.likelihood, work.tokens, tokens)
+        candidates = extend(bound, best_place, size, tokens, old, prefixes, settings, work)
+    counts[SIZE] = survivors(old, new, size, candidates, frame, state, work, settings)
+    counts[SIDE] = 1 - counts[SIDE]
+    state.scale[0] += highest
+
+
+@kernel
+def survivors(old, new, size, candidates, frame, state, work, settings):
+    """Fill the new beam with the W most likely prefixes; returns how many there are."""
+    prefixes = state.prefixes
+    least, ties = entrance(size, candidates, settings, work)
+    best = 0.0
+    for i in range(size):
+        best = max(best, work.stay[i])
+    for i in range(candidates):
+        best = max(best, work.mass[i])
+    floor = max(IMPOSSIBLE, best * settings.keep)
+    factor = rescaling(best, state)
+    kept = 0
+    for i in range(size):
+        mass = work.stay[i]
+        if mass >= floor and (mass > least or (mass == least and ties > 0)):
+            ties -= mass == least
+            move(new, i, kept, factor)
+            prefixes.place[new.node[kept]] = kept
+            kept += 1
+    for i in range(candidates):
+        mass = work.mass[i]
+        if mass >= floor and (mass > least or (mass == least and ties > 0)):
+            ties -= mass == least
+            add_extension(old, work.entry[i], work.token[i], mass * factor, new, kept, frame, prefixes, work)
+            kept += 1
+    return kept
+
+
+@inlined
+def rescaling(best, state):
+    """A power of two that brings probabilities back to where products neither vanish nor overflow; 1 as a rule."""
+    if 1e-20 < best < 1e20 or best == 0.0:
+        return 1.0
+    exponent = math.frexp(best)[1]
+    state.counts[EXPONENT] += exponent
+    return math.ldexp(1.0, -exponent)
+
+
+@inlined
+def move(beam, here, there, factor):
+    beam.blank[there], beam.label[there] = beam.blank[here] * factor, beam.label[here] * factor
+    if here != there:
+        beam.node[there] = beam.node[here]
+        beam.best_blank[there], beam.best_label[there] = beam.best_blank[here], beam.best_label[here]
+        beam.moment_blank[there], beam.moment_label[there] = beam.moment_blank[here], beam.moment_label[here]
+
+
+@kernel
+def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, work):
+    """Put a prefix with one more token into the new beam."""
+    parent = np.int64(old.node[parent_place])
+    _, path, moment = leaving(old, parent_place, prefixes.token[parent] == token)
+    node, _ = tree.child_of(parent, token, prefixes, work.row.size)
+    prefixes.place[node] = place
+    new.node[place] = node
+    new.blank[place], new.label[place] = 0.0, mass
+    new.best_blank[place], new.best_label[place] = -np.inf, path + work.row[token]
+    new.moment_blank[place] = tree.NEVER
+    new.moment_label[place] = tree.moment_after(moment, frame, prefixes)
+
+
+@entry
+def best_prefixes(state, n_best):
+    """The most likely prefixes, best first: their scores in nats, their lengths, and tokens and times, concatenated."""
+    state = borrow(state)
+    prefixes, counts = state.prefixes, state.counts
+    beam = side_of(state.beams, counts[SIDE])
+    size = counts[SIZE]
+    masses, places = np.empty(size), np.arange(size)
+    for i in range(size):
+        masses[i] = beam.blank[i] + beam.label[i]
+    sort_descending(masses, places, size)
+    count = min(size, n_best)
+    scores, lengths = np.empty(count), np.empty(count, np.int64)
+    for rank in range(count):
+        scores[rank] = math.log(masses[rank]) + counts[EXPONENT] * LN_2 + state.scale[0]
+        lengths[rank] = tree.length_of(np.int64(beam.node[places[rank]]), prefixes)
+    tokens, times = np.empty(lengths.sum(), np.int64), np.empty(lengths.sum(), np.int64)
+    start = 0
+    for rank in range(count):
+        place, stop = places[rank], start + lengths[rank]
+        _, moment = best_path(beam, place)
+        tree.spell(np.int64(beam.node[place]), moment, prefixes, tokens[start:stop], times[start:stop])
+        start = stop
+    return scores, lengths, tokens, times

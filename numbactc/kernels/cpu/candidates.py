@@ -1,0 +1,247 @@
+"""Which prefixes one frame makes of those in the beam: each may stay, and each may be extended by a token.
+
+Probabilities are relative to the frame's best score. What cannot be among the W most likely is left out as early as it
+is known to be: first by class, then by prefix and class. The bound for it is what W candidates are known to reach.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from numbactc.kernels.cpu.prefixes import moment_after, place_of
+from numbactc.kernels.cpu.selection import kth_largest
+from numbactc.kernels.jit import inlined, kernel
+
+IMPOSSIBLE = 1e-280
+"""A prefix that is so much less likely than the best one is not kept: products stay in the range of normal numbers."""
+
+SLACK = 1.0 - 1e-12
+"""A bound is rounded down, so that round-off excludes nothing that equals it."""
+
+
+class Settings(NamedTuple):
+    """What the caller asked for."""
+
+    blank: int
+    width: int
+    """W, the size of the beam."""
+    keep: float
+    """A prefix less likely than the best one by this factor is pruned; 0 for none."""
+    lowest: float
+    """A class below this log-probability extends no prefix; -inf for none."""
+
+
+class Workspace(NamedTuple):
+    """Arrays to work in, for W prefixes, C classes and K candidates."""
+
+    row: np.ndarray
+    """(C,) float64 the scores of the frame."""
+    emission: np.ndarray
+    """(C,) float64 exp(score - highest score), where `computed` is the number of the frame."""
+    computed: np.ndarray
+    """(C,) int64"""
+    taken: np.ndarray
+    """(C,) int64 the number of the prefix whose child by this token is in the beam; see `mark_children`."""
+    tokens: np.ndarray
+    """(C,) int32 the classes that may extend prefixes, most likely first."""
+    likelihood: np.ndarray
+    """(C,) float64 their emissions."""
+    stay: np.ndarray
+    """(W,) float64 how likely the prefixes of the beam are after the frame."""
+    child: np.ndarray
+    """(W,) int32 place of a child in the beam, -1 for none ..."""
+    sibling: np.ndarray
+    """(W,) int32 ... and of the next child of the same parent."""
+    entry: np.ndarray
+    """(K,) int32 the place of the prefix that a candidate extends."""
+    token: np.ndarray
+    """(K,) int32 by which it extends it."""
+    mass: np.ndarray
+    """(K,) float64 how likely it is."""
+    pool: np.ndarray
+    """(W + max(C, K),) float64 numbers to select from."""
+    marks: np.ndarray
+    """(1,) int64 how many prefixes have marked their children so far."""
+
+
+@inlined
+def emission_of(token, highest, frame, work):
+    """exp(score - highest), computed once for each class and frame."""
+    if work.computed[token] != frame:
+        work.computed[token] = frame
+        work.emission[token] = math.exp(work.row[token] - highest)
+    return work.emission[token]
+
+
+@kernel
+def stay(old, new, size, highest, frame, settings, prefixes, work, classes):
+    """Each prefix of the beam through one more frame: by a blank, its last token again, or from its parent.
+
+    Returns:
+        How likely the best prefix was before, where it is, and how likely the best and the worst are now.
+    """
+    row = work.row
+    p_blank = emission_of(settings.blank, highest, frame, work)
+    best_before, best_place, best, worst = -1.0, 0, 0.0, np.inf
+    work.child[:size] = -1
+    for i in range(size):
+        before = old.blank[i] + old.label[i]
+        if before > best_before:
+            best_before, best_place = before, i
+        node = np.int64(old.node[i])
+        token = np.int64(prefixes.token[node])
+        new.node[i] = node
+        blank = before * p_blank
+        new.blank[i] = blank
+        path, moment = best_path(old, i)
+        new.best_blank[i], new.moment_blank[i] = path + row[settings.blank], moment
+        label, path, moment = 0.0, -np.inf, np.int64(0)
+        if token >= 0:
+            p = emission_of(token, highest, frame, work)
+            label, path, moment = old.label[i] * p, old.best_label[i] + row[token], np.int64(old.moment_label[i])
+            parent = np.int64(prefixes.parent[node])
+            place = place_of(parent, prefixes, old, size)
+            if place >= 0:
+                work.sibling[i] = work.child[place]
+                work.child[place] = i
+                mass, arriving, earlier = leaving(old, place, prefixes.token[parent] == token)
+                label += mass * p
+                arriving += row[token]
+                if arriving > path:
+                    path, moment = arriving, moment_after(earlier, frame, prefixes)
+        new.label[i], new.best_label[i], new.moment_label[i] = label, path, moment
+        total = blank + label
+        work.stay[i] = total
+        best, worst = max(best, total), min(worst, total)
+    return best_before, best_place, best, worst
+
+
+@inlined
+def best_path(beam, i):
+    """The best path of a prefix and its moment."""
+    if beam.best_blank[i] >= beam.best_label[i]:
+        return beam.best_blank[i], np.int64(beam.moment_blank[i])
+    return beam.best_label[i], np.int64(beam.moment_label[i])
+
+
+@inlined
+def leaving(beam, i, repeats):
+    """How likely a prefix is, its best path and moment: of paths that end in a blank, if a token repeats the last."""
+    if repeats:
+        return beam.blank[i], beam.best_blank[i], np.int64(beam.moment_blank[i])
+    path, moment = best_path(beam, i)
+    return beam.blank[i] + beam.label[i], path, moment
+
+
+@kernel
+def likely_tokens(best_before, bound, highest, frame, settings, work):
+    """List the classes whose extension of the most likely prefix may reach the bound; returns how many there are."""
+    row = work.row
+    least = max(math.log(bound / best_before) + highest - 1e-9, settings.lowest)
+    count = 0
+    for token in range(row.size):
+        score = row[token]
+        if (score >= least or score == highest) and token != settings.blank:
+            work.tokens[count] = token
+            work.likelihood[count] = emission_of(token, highest, frame, work)
+            count += 1
+    return count
+
+
+@kernel
+def mark_children(place, prefixes, beam, work):
+    """A mark that `taken` has at the tokens by which extensions of the prefix are in the beam: these just stay."""
+    work.marks[0] += 1
+    mark = work.marks[0]
+    child = work.child[place]
+    while child >= 0:
+        work.taken[prefixes.token[beam.node[child]]] = mark
+        child = work.sibling[child]
+    return mark
+
+
+@kernel
+def raise_bound(bound, place, size, tokens, old, prefixes, settings, work):
+    """A higher bound, and the classes that reach it: what W of those that stay and extend the best prefix reach."""
+    if size + tokens <= settings.width:
+        return bound, tokens
+    mark = mark_children(place, prefixes, old, work)
+    last = prefixes.token[old.node[place]]
+    before = old.blank[place] + old.label[place]
+    work.pool[:size] = work.stay[:size]
+    count = size
+    for i in range(tokens):
+        token = work.tokens[i]
+        if work.taken[token] != mark:
+            work.pool[count] = (old.blank[place] if token == last else before) * work.likelihood[i]
+            count += 1
+    if count < settings.width:
+        return bound, tokens
+    bound = max(bound, kth_largest(work.pool, count, settings.width) * SLACK)
+    kept = 0
+    for i in range(tokens):
+        if before * work.likelihood[i] >= bound:
+            work.tokens[kept], work.likelihood[kept] = work.tokens[i], work.likelihood[i]
+            kept += 1
+    return bound, kept
+
+
+@kernel
+def extend(bound, best_place, size, tokens, old, prefixes, settings, work):
+    """List the extensions that reach the bound, of the best prefix first; returns how many there are."""
+    count = 0
+    for turn in range(size):
+        place = best_place + turn
+        if place >= size:
+            place -= size
+        before = old.blank[place] + old.label[place]
+        if before * work.likelihood[0] < bound:
+            continue
+        last = prefixes.token[old.node[place]]
+        mark = mark_children(place, prefixes, old, work)
+        for i in range(tokens):
+            if before * work.likelihood[i] < bound:
+                break
+            token = work.tokens[i]
+            mass = (old.blank[place] if token == last else before) * work.likelihood[i]
+            if mass < bound or work.taken[token] == mark:
+                continue
+            if count == work.mass.size:
+                least, ties = entrance(size, count, settings, work)
+                bound = max(bound, least * SLACK)
+                count = keep_candidates(least, ties, size, count, work)
+            work.entry[count], work.token[count], work.mass[count] = place, token, mass
+            count += 1
+    return count
+
+
+@kernel
+def entrance(size, count, settings, work):
+    """What a prefix must reach to be among the W most likely, and how many that equal it find a place."""
+    if size + count <= settings.width:
+        return 0.0, np.int64(size + count)
+    work.pool[:size] = work.stay[:size]
+    work.pool[size : size + count] = work.mass[:count]
+    least = kth_largest(work.pool, size + count, settings.width)
+    ties = settings.width
+    for i in range(settings.width):
+        if work.pool[i] > least:
+            ties -= 1
+    return least, np.int64(ties)
+
+
+@kernel
+def keep_candidates(least, ties, size, count, work):
+    """Drop the candidates that are not among the W most likely; returns how many are left."""
+    for i in range(size):
+        if work.stay[i] == least:
+            ties -= 1
+    kept = 0
+    for i in range(count):
+        mass = work.mass[i]
+        if mass > least or (mass == least and ties > 0):
+            ties -= mass == least
+            work.entry[kept], work.token[kept], work.mass[kept] = work.entry[i], work.token[i], mass
+            kept += 1
+    return kept

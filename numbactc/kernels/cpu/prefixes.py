@@ -1,0 +1,225 @@
+"""The prefixes of a search as a tree, and the frames in which their tokens begin as chains.
+
+A prefix is a node: its parent is the prefix without its last token. A table finds a node by parent and token for as
+long as the node is in the beam or has descendants there: a prefix that fell out of the beam and comes back is the same
+node, so that it meets the descendants that survived it.
+
+A moment is a frame in which a token begins, and the moment of the token before. The best path of a prefix has the
+moment of its last token; chains share what they have in common.
+
+Nodes and moments that the beam no longer leads to are collected when memory runs out, so it grows with the length of
+the result and with the beam, not with the number of frames.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numbactc.kernels.cpu.hashing import find, insert
+from numbactc.kernels.jit import inlined, kernel
+
+ROOT = 0
+"""The empty prefix."""
+
+NEVER = 0
+"""The moment before all others; what the empty prefix has."""
+
+NODES, MOMENTS = 0, 1
+"""Places in `used`."""
+
+
+class Prefixes(NamedTuple):
+    """Room for P nodes and M moments. Parents have smaller numbers than children, earlier moments than later ones."""
+
+    parent: np.ndarray
+    """(P,) int32"""
+    token: np.ndarray
+    """(P,) int32 the last token; -1 for the root."""
+    place: np.ndarray
+    """(P,) int32 in the beam, if it is there: see `place_of`."""
+    keys: np.ndarray
+    """(H,) int64, a hash table of all nodes but the root: parent * C + token."""
+    nodes: np.ndarray
+    """(H,) int32 the node of each slot."""
+    before: np.ndarray
+    """(M,) int32 the moment of the token before."""
+    frame: np.ndarray
+    """(M,) int32"""
+    renamed: np.ndarray
+    """(max(P, M),) int32, to work in."""
+    used: np.ndarray
+    """(2,) int64 numbers of nodes and of moments."""
+
+
+class Beam(NamedTuple):
+    """W places for prefixes. Sums are relative to the search's scale, paths in nats."""
+
+    node: np.ndarray
+    """(W,) int32"""
+    blank: np.ndarray
+    """(W,) float64 sum over the paths that end in a blank, weighted by what scores the prefix has from elsewhere."""
+    label: np.ndarray
+    """(W,) float64 sum over the paths that end in the last token."""
+    best_blank: np.ndarray
+    """(W,) float64 the best path that ends in a blank."""
+    best_label: np.ndarray
+    """(W,) float64 the best path that ends in the last token."""
+    moment_blank: np.ndarray
+    """(W,) int32 where the last token begins on it."""
+    moment_label: np.ndarray
+    """(W,) int32"""
+
+
+@inlined
+def side_of(beams, side):
+    """One of two beams, the last frame's and the next one's, whose arrays are (2, W)."""
+    return Beam(
+        beams.node[side],
+        beams.blank[side],
+        beams.label[side],
+        beams.best_blank[side],
+        beams.best_label[side],
+        beams.moment_blank[side],
+        beams.moment_label[side],
+    )
+
+
+@kernel
+def plant(prefixes, beam):
+    """The root alone, in the beam, and its empty path."""
+    prefixes.keys[:] = -1
+    prefixes.used[NODES] = prefixes.used[MOMENTS] = 1
+    prefixes.parent[ROOT], prefixes.token[ROOT], prefixes.place[ROOT] = ROOT, -1, 0
+    prefixes.before[NEVER], prefixes.frame[NEVER] = NEVER, -1
+    beam.node[0] = ROOT
+    beam.blank[0], beam.label[0] = 1.0, 0.0
+    beam.best_blank[0], beam.best_label[0] = 0.0, -np.inf
+    beam.moment_blank[0] = beam.moment_label[0] = NEVER
+
+
+@inlined
+def place_of(node, prefixes, beam, size):
+    """Where in the beam a node is; -1 if it is not."""
+    place = np.int64(prefixes.place[node])
+    return place if place < size and beam.node[place] == node else np.int64(-1)
+
+
+@inlined
+def child_of(node, token, prefixes, classes):
+    """The node one token further, which is added if there is none, and whether it was."""
+    key = np.int64(node) * classes + token
+    slot = find(prefixes.keys, key)
+    if slot >= 0:
+        return np.int64(prefixes.nodes[slot]), False
+    child = prefixes.used[NODES]
+    prefixes.used[NODES] += 1
+    prefixes.keys[~slot] = key
+    prefixes.nodes[~slot] = child
+    prefixes.parent[child] = node
+    prefixes.token[child] = token
+    return child, True
+
+
+@inlined
+def moment_after(moment, frame, prefixes):
+    """A token begins in this frame."""
+    new = prefixes.used[MOMENTS]
+    prefixes.used[MOMENTS] += 1
+    prefixes.before[new] = moment
+    prefixes.frame[new] = frame
+    return new
+
+
+@kernel
+def has_room(beam, size, prefixes, width, classes):
+    """Make room for what a frame may add. False if too little becomes free: then arrays should be twice as long."""
+    used = prefixes.used
+    # a node for each new prefix; a moment for each new prefix, and for each that its parent leads to again
+    if used[NODES] + width <= prefixes.parent.size and used[MOMENTS] + 2 * width <= prefixes.before.size:
+        return True
+    collect_nodes(beam, size, prefixes)
+    collect_moments(beam, size, prefixes)
+    fill_table(prefixes, classes)
+    # collecting takes as long as there are nodes, so it must not happen too often
+    return 2 * (used[NODES] + width) <= prefixes.parent.size and 2 * (used[MOMENTS] + 2 * width) <= prefixes.before.size
+
+
+@kernel
+def collect_nodes(beam, size, prefixes):
+    """Keep the beam's nodes and their ancestors, in their order."""
+    renamed, parent, token = prefixes.renamed, prefixes.parent, prefixes.token
+    mark_chains(beam.node, size, parent, renamed, prefixes.used[NODES])
+    count = 0
+    for old in range(prefixes.used[NODES]):
+        if renamed[old] >= 0:
+            renamed[old] = count
+            parent[count] = renamed[parent[old]]
+            token[count] = token[old]
+            count += 1
+    prefixes.used[NODES] = count
+    for i in range(size):
+        beam.node[i] = renamed[beam.node[i]]
+        prefixes.place[beam.node[i]] = i
+
+
+@kernel
+def collect_moments(beam, size, prefixes):
+    """Keep the moments of the beam's paths, in their order."""
+    renamed, before, frame = prefixes.renamed, prefixes.before, prefixes.frame
+    mark_chains(beam.moment_blank, size, before, renamed, prefixes.used[MOMENTS])
+    mark_more_chains(beam.moment_label, size, before, renamed)
+    count = 0
+    for old in range(prefixes.used[MOMENTS]):
+        if renamed[old] >= 0:
+            renamed[old] = count
+            before[count] = renamed[before[old]]
+            frame[count] = frame[old]
+            count += 1
+    prefixes.used[MOMENTS] = count
+    for i in range(size):
+        beam.moment_blank[i] = renamed[beam.moment_blank[i]]
+        beam.moment_label[i] = renamed[beam.moment_label[i]]
+
+
+@kernel
+def mark_chains(heads, size, before, marks, used):
+    """marks = 0 for the first links of all chains, for 0, and for whatever they lead to; -1 for the rest."""
+    marks[:used] = -1
+    marks[0] = 0
+    mark_more_chains(heads, size, before, marks)
+
+
+@kernel
+def mark_more_chains(heads, size, before, marks):
+    for i in range(size):
+        link = heads[i]
+        while marks[link] < 0:
+            marks[link] = 0
+            link = before[link]
+
+
+@kernel
+def fill_table(prefixes, classes):
+    prefixes.keys[:] = -1
+    for node in range(1, prefixes.used[NODES]):
+        slot = insert(prefixes.keys, np.int64(prefixes.parent[node]) * classes + prefixes.token[node])
+        prefixes.nodes[slot] = node
+
+
+@kernel
+def length_of(node, prefixes):
+    length = 0
+    while node != ROOT:
+        node = prefixes.parent[node]
+        length += 1
+    return length
+
+
+@kernel
+def spell(node, moment, prefixes, tokens, times):
+    """Write the tokens of a prefix and the frames of a chain of as many moments."""
+    for i in range(tokens.size - 1, -1, -1):
+        tokens[i] = prefixes.token[node]
+        times[i] = prefixes.frame[moment]
+        node = prefixes.parent[node]
+        moment = prefixes.before[moment]
