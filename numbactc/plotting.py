@@ -37,7 +37,7 @@ def plot_lattice(
 
     Args:
         states: (T, 2 L + 1) a number from 0 to 1 for each state in each frame, which shades it: a tensor or array, such
-            as `numbactc.posteriors(...).states[:, 0]`. T frames, L labels.
+            as the states that `numbactc.posteriors` gives for a single utterance. T frames, L labels.
         target: (L,) labels.
         path: (T,) a class for each frame, such as the path of `numbactc.forced_align`, drawn over the rest. It must
             become the target once runs are merged and blanks removed.
@@ -129,8 +129,8 @@ def plot_posteriors(
     touch stand in up to three rows; what fits in none is left out, so give a long utterance wide axes.
 
     Args:
-        probabilities: (T, C) from 0 to 1, a tensor or array: the softmax of a model, `log_probs.exp()`, or
-            `numbactc.posteriors(...).classes[:, 0]`, given a target. T frames, C classes.
+        probabilities: (T, C) from 0 to 1, a tensor or array: the softmax of a model, `log_probs.exp()`, or, given a
+            target, the classes that `numbactc.posteriors` gives for a single utterance. T frames, C classes.
         blank: the class that stands for no label: a dotted line.
         symbols: what to call each class, by its number; the number itself without. A space is "␣".
         frame_duration: seconds from one frame to the next, for an axis in seconds; frames without.
