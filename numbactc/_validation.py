@@ -45,6 +45,14 @@ def check_scores(name: str, scores: object) -> None:
         raise NotImplementedError(f"{name} must be on the CPU or an NVIDIA GPU, got a tensor on {scores.device}")
 
 
+def as_batch(name: str, scores: Tensor, batch_first: bool) -> Tensor:
+    """Checked scores in any of the forms that callers may choose, as (T, N, C)."""
+    check_scores(name, scores)
+    if scores.dim() == 2:
+        return scores.unsqueeze(1)
+    return scores.transpose(0, 1) if batch_first else scores
+
+
 def check_targets(
     scores: Tensor,
     targets: object,

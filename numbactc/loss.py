@@ -204,18 +204,14 @@ def _loss(
     check: bool,
 ) -> Tensor:
     _validation.check_reduction(reduction)
-    _validation.check_scores(name, scores)
+    batch = _validation.as_batch(name, scores, batch_first)
     unbatched = scores.dim() == 2
-    if unbatched:
-        scores = scores.unsqueeze(1)
-    elif batch_first:
-        scores = scores.transpose(0, 1)
     rest = targets, input_lengths, target_lengths, blank, name == "logits", unbatched, check
     if torch.compiler.is_compiling():
-        losses, label_counts = _ops.ctc(scores, *rest)
+        losses, label_counts = _ops.ctc(batch, *rest)
     else:
-        problem = _devices.prepare(scores, *rest)
-        losses, label_counts = _autograd.ctc(scores, problem), problem.label_counts
+        problem = _devices.prepare(batch, *rest)
+        losses, label_counts = _autograd.ctc(batch, problem), problem.label_counts
     # reduced in float64 and rounded once
     if zero_infinity:
         losses = losses.masked_fill(losses == torch.inf, 0.0)
