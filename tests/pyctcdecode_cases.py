@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 CHARACTERS = ["", " ", *"abdeghinorstuw"]
-PIECES = ["<pad>", "<unk>", "▁", "▁the", "▁he", "▁hot", "▁dog", "▁and", "▁a", "▁t", "s", "t", "d", "o", "g", "h", "e", "n", "ing"]
+PIECES = ["<pad>", "<unk>", "▁", "▁the", "▁he", "▁hot", "▁dog", "▁and", "▁a", "▁t", *"stdoghen", "ing"]
 SENTENCES = ["the hot dog", "he and the dog", "a dog is hot", "the night is his", "he was a host", "dogs do not sing"]
 ARPA = """\\data\\
 ngram 1=15
@@ -102,7 +102,8 @@ def cases() -> list[dict[str, Any]]:
             base = {"sentence": sentence, "height": height, "seed": 10 * number + int(height), "units": "characters"}
             found.append(base | {"model": False, "options": {}})
             found.append(base | {"model": True, "options": {}})
-            found.append(base | {"model": True, "options": {"hotwords": ["hosts", "night dogs"], "hotword_weight": 6.0}})
+            hot = {"hotwords": ["hosts", "night dogs"], "hotword_weight": 6.0}
+            found.append(base | {"model": True, "options": hot})
             found.append(base | {"model": False, "options": {"hotwords": ["dog"], "beam_width": 16}})
             if "i" not in sentence.replace("ing", "") and "w" not in sentence:
                 found.append(base | {"units": "pieces", "model": False, "options": {}})

@@ -174,13 +174,14 @@ def test_a_batch_is_its_utterances(arpa: Path) -> None:
     cases = [case for case in CHARACTERS if case["model"] and case["height"] < 8][:6]
     batch = [logits_of(case) for case in cases]
     assert len({len(logits) for logits in batch}) > 1
-    options = {"hotwords": ["night"], "beam_width": 30}
+    options: dict[str, Any] = {"hotwords": ["night"], "beam_width": 30}
     beams = decoder.decode_beams_batch(None, batch, **options)
     for logits, found in zip(batch, beams, strict=True):
         alone = decoder.decode_beams(logits, **options)
         assert found == [(beam.text, beam.text_frames, beam.logit_score, beam.lm_score) for beam in alone]
     assert decoder.decode_batch("any pool", batch, **options) == [found[0].text for found in beams]
-    assert decoder.decode_batch(None, []) == decoder.decode_beams_batch(None, []) == []
+    assert decoder.decode_batch(None, []) == []
+    assert decoder.decode_beams_batch(None, []) == []
 
 
 def test_weights_can_be_changed(arpa: Path) -> None:
@@ -190,7 +191,7 @@ def test_weights_can_be_changed(arpa: Path) -> None:
     assert decoder.decode(logits) != free.decode(logits)
     decoder.reset_params(alpha=0.0, beta=0.0, unk_score_offset=0.0)
     assert decoder.decode(logits) == free.decode(logits)
-    decoder.model_container[decoder._model_key].alpha = 0.5  # as Hugging Face does
+    setattr(decoder.model_container[decoder._model_key], "alpha", 0.5)  # noqa: B010  # as Hugging Face does
     decoder.reset_params(beta=1.5, unk_score_offset=-10.0)
     assert decoder.decode(logits) == build_ctcdecoder(recorded.CHARACTERS, str(arpa)).decode(logits)
     free.reset_params(alpha=2.0)
@@ -243,7 +244,7 @@ def test_errors_say_what_was_wrong(tmp_path: Path, arpa: Path) -> None:
         build_ctcdecoder(LABELS, "lm.bin")
     with pytest.raises(ValueError, match="labels must spell one of the unigrams at least"):
         build_ctcdecoder(["", " ", "z"], str(arpa))
-    with pytest.raises(ValueError, match="parameters must be of alpha, beta.*got gamma"):
+    with pytest.raises(ValueError, match=r"parameters must be of alpha, beta.*got gamma"):
         LanguageModel(arpa).reset_params(gamma=1.0)
 
 
@@ -292,7 +293,8 @@ import pyctcdecode_cases as recorded
 
 folder = Path(tempfile.mkdtemp())
 labels = ["<pad>", "|", *recorded.CHARACTERS[2:]]
-(folder / "vocab.json").write_text(json.dumps({label: number for number, label in enumerate(labels)} | {"<unk>": len(labels)}))
+vocabulary = {label: number for number, label in enumerate([*labels, "<unk>"])}
+(folder / "vocab.json").write_text(json.dumps(vocabulary))
 (folder / "tiny.arpa").write_text(recorded.ARPA)
 tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), bos_token=None, eos_token=None, word_delimiter_token="|")
 ordered = [label for label, _ in sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])]

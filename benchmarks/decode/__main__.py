@@ -23,6 +23,7 @@ from benchmarks.decode.aligners import ALIGNERS
 from benchmarks.decode.peers import SEARCHERS
 from benchmarks.decode.tasks import search_tasks, write_models
 from benchmarks.environment import ROOT, cores, describe
+from benchmarks.report import Document
 from benchmarks.rows import Row
 
 PARTS = ("search", "align", "memory", "paths", "firsts")
@@ -74,10 +75,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/decode.json")
     options = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
-    document: report.Document = json.loads(options.out.read_text()) if options.out.exists() else {}
+    document: Document = json.loads(options.out.read_text()) if options.out.exists() else {}
     start = time.perf_counter()
     document["environment"] = describe(shlex.join(["python", "-m", "benchmarks.decode", *given]))
-    document["peers"] = {peer.name: peer.version for peer in (*SEARCHERS.values(), *ALIGNERS.values())}
+    document["peers"] = {name: peer.version for name, peer in SEARCHERS.items()}
+    document["peers"] |= {name: aligner.version for name, aligner in ALIGNERS.items()}
     for part in options.parts.split(","):
         rows = measure(part, options)
         if part == "search":  # a slice takes the place of its own rows only

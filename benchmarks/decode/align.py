@@ -153,7 +153,7 @@ def measure_paths(peers: list[str], half: bool, cases: int = 150, tolerance: flo
     }
     for peer, row in rows.items():
         if ALIGNERS[peer].missing:
-            rows[peer] = replace(row, status=not_installed(ALIGNERS[peer].missing), worse=None, invalid=None, largest=None)
+            rows[peer] = _lost(row, not_installed(ALIGNERS[peer].missing))
     for seed in range(cases):
         given = small_case(seed, half)
         scores: dict[str, float] = {}
@@ -163,7 +163,7 @@ def measure_paths(peers: list[str], half: bool, cases: int = 150, tolerance: flo
             try:
                 [path] = ALIGNERS[peer].load(given)()
             except Exception as error:  # as above
-                rows[peer] = replace(row, status=failed(error), worse=None, invalid=None, largest=None)
+                rows[peer] = _lost(row, failed(error))
                 continue
             if collapses_to(path, given.targets[0]):
                 scores[peer] = score_of(path, given.scores[0])
@@ -175,6 +175,10 @@ def measure_paths(peers: list[str], half: bool, cases: int = 150, tolerance: flo
             worse = (row.worse or 0) + (short > tolerance)
             rows[peer] = replace(row, worse=worse, largest=max(row.largest or 0.0, short))
     return [asdict(row) for row in rows.values()]
+
+
+def _lost(row: PathRow, status: str) -> PathRow:
+    return replace(row, status=status, worse=None, invalid=None, largest=None)
 
 
 def main(arguments: list[str] | None = None) -> None:

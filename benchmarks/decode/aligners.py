@@ -37,7 +37,7 @@ Align = Callable[[], Paths]
 
 @dataclass(frozen=True)
 class Aligner:
-    """A name, what it needs, and how it is bound to recordings. `exact` is false of one that does not give CTC paths."""
+    """A name, what it needs, and how it is bound to recordings; `exact` is false of one that gives no CTC paths."""
 
     name: str
     modules: tuple[str, ...]
@@ -100,7 +100,8 @@ def load_hirschberg(given: Recordings) -> Align:
 def load_ctc_forced_aligner(given: Recordings) -> Align:
     """The library of ctc-forced-aligner, called as its `align_sequences` does: the package itself wants a model."""
     spec = importlib.util.find_spec("ctc_forced_aligner")
-    [library] = Path(str((spec.submodule_search_locations if spec else ["."])[0])).glob("align_ops*")
+    folders = spec.submodule_search_locations if spec is not None else None
+    [library] = [path for folder in folders or [] for path in Path(folder).glob("align_ops*")]
     function = ctypes.CDLL(str(library)).align_sequences
     floats, longs = ctypes.POINTER(ctypes.c_float), ctypes.POINTER(ctypes.c_int64)
     function.argtypes = [floats, longs, longs, floats, *[ctypes.c_int] * 4, ctypes.c_int64]

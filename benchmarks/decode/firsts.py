@@ -35,7 +35,7 @@ LARGE = "large.arpa"
 
 def write_tiny(path: Path) -> None:
     """A model of two words, for compiling the search that has one."""
-    lines = ["\\data\\", "ngram 1=4", "", "\\1-grams:", "-1\t<s>\t0", "-1\t</s>", "-0.5\ta\t0", "-0.5\tb\t0", "", "\\end\\"]
+    lines = ["\\data\\", "ngram 1=4", "", "\\1-grams:", "-1 <s>", "-1 </s>", "-0.5 a", "-0.5 b", "", "\\end\\"]
     path.write_text("\n".join(lines) + "\n")
 
 

@@ -83,9 +83,9 @@ def classes_of(text: str, units: str, labels: Sequence[str]) -> list[int]:
     """The classes of a text in `signs_of` labels; a space at its ends, or a second one, is not there to be told."""
     if units == "chars":
         return [labels.index(character) for character in text]
-    syllables = (len(labels) - 2) // 2
+    inside = 1 + (len(labels) - 2) // 2
     return [
-        1 + ord(sign) - SIGNS + syllables * (position > 0) for word in text.split() for position, sign in enumerate(word)
+        ord(sign) - SIGNS + (inside if position else 1) for word in text.split() for position, sign in enumerate(word)
     ]
 
 

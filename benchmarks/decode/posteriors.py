@@ -1,14 +1,21 @@
 """Posteriors as a trained CTC model puts them out, drawn from a text: peaky, with confusions, easy or hard.
 
 A token is spoken in one frame or two, and all other frames are blank. A frame's logits are noise, plus a height for the
-class that is spoken, plus lower heights for the four classes it is easily taken for. In some tokens one of these four is
-spoken instead (substitution), in some nothing (deletion), and in some blank frames any token (insertion); the class
-that should have been there is a little lower then. `statistics` says what came out, averaged over a set of 16:
+class that is spoken, plus lower heights for the four classes it is easily taken for. In some tokens one of these four
+is spoken instead (substitution), in some nothing (deletion), and in some blank frames any token (insertion); the class
+that should have been there is a little lower then. `statistics` says what came out, over the 16 of a set:
+
+    set          tokens   frames with blank > 0.99   classes above e^-5 a frame   greedy token errors
+    chars, easy  246      68 %                       1.18                          0.9 %
+    chars, hard  246      68 %                       1.62                         10.7 %
+    BPE, easy    124      80 %                       1.10                          1.0 %
+    BPE, hard    124      59 %                       1.31                         12.3 %
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -75,7 +82,7 @@ class Utterance(NamedTuple):
 def _places(tokens: list[int], frames: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
     """The first frame and the number of frames of each token: one or two, a blank between equal neighbours."""
     lengths = 1 + (generator.random(len(tokens)) < 0.3).astype(np.int64)
-    least = np.array([0, *(int(a == b) for a, b in zip(tokens, tokens[1:], strict=False)), 0])
+    least = np.array([0, *(int(a == b) for a, b in itertools.pairwise(tokens)), 0])
     free = frames - int(lengths.sum() + least.sum())
     gaps = least + generator.multinomial(free, np.full(len(least), 1 / len(least)))
     return np.cumsum(gaps[:-1] + np.concatenate([[0], lengths[:-1]])), lengths
@@ -104,7 +111,8 @@ def _speak(
 def _taken_for(classes: int) -> NDArray[np.int64]:
     """(C, 4): the classes that each class is easily taken for, never the blank."""
     generator = np.random.default_rng(classes)
-    return np.stack([generator.choice(np.delete(np.arange(1, classes), max(k - 1, 0)), 4, False) for k in range(classes)])
+    others = [np.delete(np.arange(1, classes), max(k - 1, 0)) for k in range(classes)]
+    return np.stack([generator.choice(some, 4, replace=False) for some in others])
 
 
 def draw(tokens: list[int], frames: int, classes: int, difficulty: Difficulty, seed: int) -> NDArray[np.float32]:

@@ -12,10 +12,9 @@ class SearchRow:
     """One task, peer and number of threads.
 
     `speed` is in utterances per second, of `utterances` decoded in one go. `first_ms` is the first utterance in this
-    process, compilation included. `log_prob` is the mean over `judged` utterances of the exact log-probability, in nats,
-    of the first hypothesis; `behind` how far, at most, it is below what another peer found at the same beam, whatever
-    that peer left out. Both are None with a language model, where that is not what is looked for. Errors are
-    in tokens and words of the reference.
+    process, compilation included. `log_prob` is the mean over `judged` utterances of the exact log-probability of the
+    first hypothesis, in nats; `behind` how far, at most, it is below the best of all peers on the task. Both are None
+    with a language model, where that is not what is looked for. Errors are parts of the reference's tokens and words.
     """
 
     units: str

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from multiprocessing.pool import Pool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -123,7 +124,7 @@ def log_prob(tokens: list[int], log_probs: np.ndarray) -> float:
     return -float(loss)
 
 
-def judge(found: dict[str, list[Answer]], given: Material) -> dict[str, dict[str, float]]:
+def judge(found: dict[str, list[Answer]], given: Material) -> dict[str, dict[str, Any]]:
     """Errors of each peer's answers, and without a language model their log-probabilities, alone and compared."""
     said = given.utterances
     values = {
@@ -137,7 +138,7 @@ def judge(found: dict[str, list[Answer]], given: Material) -> dict[str, dict[str
         if not answers:
             continue
         heard = said[: len(answers)]
-        verdict = {
+        verdict: dict[str, Any] = {
             "judged": len(answers),
             "token_errors": sum(edit_distance(a.tokens, b.tokens) for a, b in zip(answers, heard, strict=True))
             / sum(len(one.tokens) for one in heard),

@@ -1,7 +1,8 @@
-"""What a model's classes stand for, in the one form that the decoder wants: "" is the blank, " " or "▁" divides words."""
+"""What a model's classes stand for, in one form: "" is the blank, " " or "▁" divides words."""
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -41,9 +42,9 @@ class Alphabet:
     def build_alphabet(cls, labels: Sequence[str]) -> "Alphabet":
         """Labels as tokenizers have them.
 
-        They are BPE if one of them begins with "▁" or "##"; the latter style becomes the former. "<pad>" or "[PAD]" is the
-        blank, or else, among characters, "_"; where there is none it is added at the end. "|" is the space if " " is not
-        there. "<unk>" and "[UNK]" become "⁇".
+        They are BPE if one of them begins with "▁" or "##"; the latter style becomes the former. "<pad>" or "[PAD]" is
+        the blank, or else, among characters, "_"; where there is none it is added at the end. "|" is the space if there
+        is no " ". "<unk>" and "[UNK]" become "⁇".
 
         Raises:
             ValueError: a label that occurs twice, or a space in a BPE label.
@@ -55,9 +56,9 @@ class Alphabet:
             ['▁⁇▁', '▁th', 'e', '']
         """
         labels = list(labels)
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(f"labels must be different from each other, got {twice[0]!r} {labels.count(twice[0])} times")
+        label, times = max(Counter(labels).items(), key=lambda pair: pair[1], default=("", 0))
+        if times > 1:
+            raise ValueError(f"labels must be different from each other, got {label!r} {times} times")
         is_bpe = any(label.startswith((MARK, SUFFIX_MARK)) for label in labels)
         spaced = [label for label in labels if " " in label]
         if is_bpe and spaced:

@@ -96,7 +96,7 @@ def last_frames(log_probs: np.ndarray) -> np.ndarray:
 def beams_of(
     hypotheses: Sequence[Hypothesis], log_probs: np.ndarray, alphabet: Alphabet, weights: Weights
 ) -> list[OutputBeam]:
-    """Beams of one utterance with the best lm_score first; hypotheses of the same words are one, with all their mass."""
+    """Beams of one utterance, the best lm_score first; hypotheses of the same words are one, with all their mass."""
     best, ends = log_probs.argmax(axis=1), last_frames(log_probs) if log_probs.size else np.zeros(0, np.int64)
     tokens = [hypothesis.tokens.tolist() for hypothesis in hypotheses]
     words = [words_of(each, alphabet) for each in tokens]

@@ -158,7 +158,8 @@ class BeamSearchDecoderCTC:
         folder = Path(filepath)
         alphabet = folder / cls._ALPHABET_SERIALIZED_FILENAME
         if not alphabet.is_file():
-            raise ValueError(f"{folder} must have {alphabet.name}, got {sorted(path.name for path in folder.iterdir())}")
+            names = sorted(path.name for path in folder.iterdir())
+            raise ValueError(f"{folder} must have {alphabet.name}, got {names}")
         below = folder / cls._LANGUAGE_MODEL_SERIALIZED_DIRECTORY
         model = LanguageModel.load_from_dir(below, unigram_encoding) if below.is_dir() else None
         return cls(Alphabet.loads(alphabet.read_text()), model)
@@ -224,8 +225,10 @@ class BeamSearchDecoderCTC:
 
     def _hotword_tokens(self, words: Collection[str], weight: float) -> dict[Sequence[int], float] | None:
         """Every spelling of each word; none of one that has a character which is no label."""
-        tokens = {spelling: weight for word in words for spelling in spellings(word, self._alphabet)}
-        return dict(tokens) or None
+        tokens: dict[Sequence[int], float] = {}
+        for word in words:
+            tokens |= dict.fromkeys(spellings(word, self._alphabet), weight)
+        return tokens or None
 
     def _log_probs(self, logits: Logits) -> np.ndarray:
         scores = np.asarray(logits)
@@ -258,8 +261,8 @@ def build_ctcdecoder(
     r"""A decoder for a model whose classes are `labels`, as pyctcdecode builds it.
 
     Args:
-        labels: (C,) what each class stands for: characters with " " or "|" between words, or pieces of words with "▁" or
-            "##". "", "<pad>" or "[PAD]" is the blank. See `Alphabet.build_alphabet`.
+        labels: (C,) what each class stands for: characters with " " or "|" between words, or pieces of words with "▁"
+            or "##". "", "<pad>" or "[PAD]" is the blank. See `Alphabet.build_alphabet`.
         kenlm_model_path: an ARPA file of words, plain or packed by gzip. KenLM's binary format cannot be read.
         unigrams: the words that count as known; None or none for all of the model.
         alpha: how much the language model counts, at least 0.

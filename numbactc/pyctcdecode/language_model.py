@@ -34,7 +34,7 @@ class LanguageModel:
 
     Args:
         path: an ARPA file, plain or packed by gzip.
-        unigrams: the words that are known; those that the model has not are left out. None or none for all of the model's.
+        unigrams: the words that are known; those that the model has not are left out. None or none for all it has.
         alpha, beta, unk_score_offset, score_boundary: as above; offsets above 0 count as 0.
 
     Attributes:
@@ -126,14 +126,12 @@ class LanguageModel:
     @classmethod
     def load_from_dir(cls, folder: str | Path, unigram_encoding: str | None = None) -> "LanguageModel":
         """Read what `save_to_dir`, or pyctcdecode's, has written."""
-        attributes, unigrams = (Path(folder, name) for name in (cls._ATTRS_SERIALIZED_FILENAME, cls._UNIGRAMS_SERIALIZED_FILENAME))
-        others = [
-            path
-            for path in sorted(Path(folder).iterdir())
-            if path not in (attributes, unigrams) and not path.name.startswith((".", "__"))
-        ]
-        if not attributes.is_file() or not unigrams.is_file() or len(others) != 1:
-            names = sorted(path.name for path in Path(folder).iterdir())
+        attributes = Path(folder, cls._ATTRS_SERIALIZED_FILENAME)
+        unigrams = Path(folder, cls._UNIGRAMS_SERIALIZED_FILENAME)
+        found = sorted(path for path in Path(folder).iterdir() if not path.name.startswith((".", "__")))
+        others = [path for path in found if path not in (attributes, unigrams)]
+        if len(others) != 1 or len(found) != 3:
+            names = [path.name for path in found]
             raise ValueError(f"{folder} must have attrs.json, unigrams.txt and one ARPA file, got {names}")
         weights = json.loads(attributes.read_text())
         if set(weights) != set(cls._ATTRIBUTES):
