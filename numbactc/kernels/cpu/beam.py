@@ -25,6 +25,7 @@ from numbactc.kernels.cpu.candidates import (
 from numbactc.kernels.cpu.load import widen
 from numbactc.kernels.cpu.prefixes import Beam, Prefixes, side_of
 from numbactc.kernels.cpu.rows import row_is_bad, row_max
+from numbactc.kernels.cpu.scoring import last_gain, stand_at_child, stand_at_root
 from numbactc.kernels.cpu.selection import sort_descending
 from numbactc.kernels.jit import entry, inlined, kernel
 
@@ -51,13 +52,14 @@ class State(NamedTuple):
 
 
 @entry
-def start(state):
+def start(state, scorer):
     """The state before the first frame."""
-    state = borrow(state)
+    state, scorer = borrow(state), borrow(scorer)
     state.counts[:] = 0
     state.counts[SIZE] = 1
     state.scale[0] = 0.0
     tree.plant(state.prefixes, side_of(state.beams, 0))
+    stand_at_root(scorer, state.prefixes.standing)
 
 
 @entry
@@ -67,12 +69,13 @@ def rebuild(prefixes, classes):
 
 
 @entry
-def advance(state, work, settings, storage, strides, utterance, begin, end):
+def advance(state, work, settings, scorer, storage, strides, utterance, begin, end):
     """Read frames from begin to end of an utterance, as far as memory lasts; returns the first that was not read.
 
     Score (t, n, c) is at storage[t * strides[0] + n * strides[1] + c * strides[2]].
     """
-    state, work, storage, strides = borrow(state), borrow(work), borrow(storage), borrow(strides)
+    state, work, scorer = borrow(state), borrow(work), borrow(scorer)
+    storage, strides = borrow(storage), borrow(strides)
     prefixes, counts = state.prefixes, state.counts
     work.computed[:] = -1
     for t in range(begin, end):
@@ -87,7 +90,7 @@ def advance(state, work, settings, storage, strides, utterance, begin, end):
             highest = row_max(work.row)
             if highest > -np.inf:
                 counts[FRAMES] += 1
-                step(highest, state, work, settings)
+                step(highest, state, work, settings, scorer)
             else:
                 counts[SIZE] = 0
             if counts[SIZE] == 0:
@@ -107,30 +110,29 @@ def read_row(storage, start, stride, row):
 
 
 @kernel
-def step(highest, state, work, settings):
+def step(highest, state, work, settings, scorer):
     """One frame: the prefixes that the beam makes of it, the most likely of them, and the scale."""
     prefixes, counts = state.prefixes, state.counts
-    classes = work.row.size
     size, frame = counts[SIZE], counts[FRAMES] - 1
     old, new = side_of(state.beams, counts[SIDE]), side_of(state.beams, 1 - counts[SIDE])
-    best_before, best_place, best, worst = stay(old, new, size, highest, frame, settings, prefixes, work, classes)
+    best_before, best_place, best, worst = stay(old, new, size, highest, frame, settings, scorer, prefixes, work)
     bound = max(IMPOSSIBLE, best * settings.keep)
     if size == settings.width:
         bound = max(bound, worst * SLACK)
-    tokens = likely_tokens(best_before, bound, highest, frame, settings, work)
-    if tokens > 4:
+    tokens = likely_tokens(best_before, bound, highest, frame, settings, scorer, work)
+    if tokens > 4 and not scorer.active:
         bound, tokens = raise_bound(bound, best_place, size, tokens, old, prefixes, settings, work)
     candidates = 0
     if tokens > 0:
         sort_descending(work.likelihood, work.tokens, tokens)
-        candidates = extend(bound, best_place, size, tokens, old, prefixes, settings, work)
-    counts[SIZE] = survivors(old, new, size, candidates, frame, state, work, settings)
+        candidates = extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work)
+    counts[SIZE] = survivors(old, new, size, candidates, frame, state, work, settings, scorer)
     counts[SIDE] = 1 - counts[SIDE]
     state.scale[0] += highest
 
 
 @kernel
-def survivors(old, new, size, candidates, frame, state, work, settings):
+def survivors(old, new, size, candidates, frame, state, work, settings, scorer):
     """Fill the new beam with the W most likely prefixes; returns how many there are."""
     prefixes = state.prefixes
     least, ties = entrance(size, candidates, settings, work)
@@ -153,7 +155,9 @@ def survivors(old, new, size, candidates, frame, state, work, settings):
         mass = work.mass[i]
         if mass >= floor and (mass > least or (mass == least and ties > 0)):
             ties -= mass == least
-            add_extension(old, work.entry[i], work.token[i], mass * factor, new, kept, frame, prefixes, work)
+            add_extension(
+                old, work.entry[i], work.token[i], mass * factor, new, kept, frame, prefixes, scorer, work
+            )
             kept += 1
     return kept
 
@@ -178,11 +182,13 @@ def move(beam, here, there, factor):
 
 
 @kernel
-def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, work):
+def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, scorer, work):
     """Put a prefix with one more token into the new beam."""
     parent = np.int64(old.node[parent_place])
     _, path, moment = leaving(old, parent_place, prefixes.token[parent] == token)
-    node, _ = tree.child_of(parent, token, prefixes, work.row.size)
+    node, is_new = tree.child_of(parent, token, prefixes, work.row.size)
+    if is_new and scorer.active:
+        stand_at_child(scorer, prefixes.standing, prefixes, node)
     prefixes.place[node] = place
     new.node[place] = node
     new.blank[place], new.label[place] = 0.0, mass
@@ -192,26 +198,53 @@ def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, w
 
 
 @entry
-def best_prefixes(state, n_best):
-    """The most likely prefixes, best first: their scores in nats, their lengths, and tokens and times, concatenated."""
-    state = borrow(state)
+def best_prefixes(state, scorer, n_best):
+    """The best prefixes as whole texts, best first.
+
+    Returns:
+        Scores in nats, what the language model gives them, and their lengths; tokens and times of all, concatenated.
+    """
+    state, scorer = borrow(state), borrow(scorer)
     prefixes, counts = state.prefixes, state.counts
     beam = side_of(state.beams, counts[SIDE])
-    size = counts[SIZE]
-    masses, places = np.empty(size), np.arange(size)
-    for i in range(size):
-        masses[i] = beam.blank[i] + beam.label[i]
-    sort_descending(masses, places, size)
-    count = min(size, n_best)
-    scores, lengths = np.empty(count), np.empty(count, np.int64)
-    for rank in range(count):
-        scores[rank] = math.log(masses[rank]) + counts[EXPONENT] * LN_2 + state.scale[0]
+    scores, nats, texts = whole_texts(beam, counts[SIZE], counts[EXPONENT] * LN_2 + state.scale[0], scorer, prefixes)
+    places = np.arange(counts[SIZE])
+    sort_descending(scores, places, places.size)
+    places = places[: min(texts, n_best)]
+    lengths = np.empty(places.size, np.int64)
+    for rank in range(places.size):
         lengths[rank] = tree.length_of(np.int64(beam.node[places[rank]]), prefixes)
     tokens, times = np.empty(lengths.sum(), np.int64), np.empty(lengths.sum(), np.int64)
     start = 0
-    for rank in range(count):
+    for rank in range(places.size):
         place, stop = places[rank], start + lengths[rank]
         _, moment = best_path(beam, place)
         tree.spell(np.int64(beam.node[place]), moment, prefixes, tokens[start:stop], times[start:stop])
         start = stop
-    return scores, lengths, tokens, times
+    return scores[: places.size], nats[places], lengths, tokens, times
+
+
+@kernel
+def whole_texts(beam, size, scale, scorer, prefixes):
+    """Scores of all prefixes as whole texts, what the language model gives them, and how many are whole texts.
+
+    Those that are none, because they end within a word, have -inf. If all are, they are scored as they are.
+    """
+    scores, nats, whole = np.empty(size), np.zeros(size), np.ones(size, np.bool_)
+    for i in range(size):
+        node = np.int64(beam.node[i])
+        scores[i] = math.log(beam.blank[i] + beam.label[i]) + scale
+        if scorer.active:
+            nats[i] = prefixes.standing.nats[node]
+            gained, of_model = last_gain(scorer, prefixes.standing, prefixes, node)
+            whole[i] = gained > -np.inf
+            if whole[i]:
+                scores[i] += gained
+                nats[i] += of_model
+    texts = whole.sum()
+    if texts == 0:
+        return scores, nats, size
+    for i in range(size):
+        if not whole[i]:
+            scores[i] = -np.inf
+    return scores, nats, texts

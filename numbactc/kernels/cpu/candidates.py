@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbactc.kernels.cpu.prefixes import moment_after, place_of
+from numbactc.kernels.cpu.scoring import factor_of
 from numbactc.kernels.cpu.selection import kth_largest
 from numbactc.kernels.jit import inlined, kernel
 
@@ -46,7 +47,7 @@ class Workspace(NamedTuple):
     tokens: np.ndarray
     """(C,) int32 the classes that may extend prefixes, most likely first."""
     likelihood: np.ndarray
-    """(C,) float64 their emissions."""
+    """(C,) float64 the most that they can multiply a probability by: emissions, times what scoring adds at most."""
     stay: np.ndarray
     """(W,) float64 how likely the prefixes of the beam are after the frame."""
     child: np.ndarray
@@ -75,7 +76,7 @@ def emission_of(token, highest, frame, work):
 
 
 @kernel
-def stay(old, new, size, highest, frame, settings, prefixes, work, classes):
+def stay(old, new, size, highest, frame, settings, scorer, prefixes, work):
     """Each prefix of the beam through one more frame: by a blank, its last token again, or from its parent.
 
     Returns:
@@ -106,6 +107,8 @@ def stay(old, new, size, highest, frame, settings, prefixes, work, classes):
                 work.sibling[i] = work.child[place]
                 work.child[place] = i
                 mass, arriving, earlier = leaving(old, place, prefixes.token[parent] == token)
+                if scorer.active:
+                    mass *= prefixes.standing.factor[node]
                 label += mass * p
                 arriving += row[token]
                 if arriving > path:
@@ -135,16 +138,17 @@ def leaving(beam, i, repeats):
 
 
 @kernel
-def likely_tokens(best_before, bound, highest, frame, settings, work):
+def likely_tokens(best_before, bound, highest, frame, settings, scorer, work):
     """List the classes whose extension of the most likely prefix may reach the bound; returns how many there are."""
     row = work.row
-    least = max(math.log(bound / best_before) + highest - 1e-9, settings.lowest)
+    least = math.log(bound / best_before) + highest - 1e-9
     count = 0
     for token in range(row.size):
         score = row[token]
-        if (score >= least or score == highest) and token != settings.blank:
+        gain = scorer.ceilings[token] if scorer.active else 0.0
+        if score + gain >= least and (score >= settings.lowest or score == highest) and token != settings.blank:
             work.tokens[count] = token
-            work.likelihood[count] = emission_of(token, highest, frame, work)
+            work.likelihood[count] = emission_of(token, highest, frame, work) * math.exp(gain)
             count += 1
     return count
 
@@ -188,7 +192,7 @@ def raise_bound(bound, place, size, tokens, old, prefixes, settings, work):
 
 
 @kernel
-def extend(bound, best_place, size, tokens, old, prefixes, settings, work):
+def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work):
     """List the extensions that reach the bound, of the best prefix first; returns how many there are."""
     count = 0
     for turn in range(size):
@@ -203,10 +207,15 @@ def extend(bound, best_place, size, tokens, old, prefixes, settings, work):
         for i in range(tokens):
             if before * work.likelihood[i] < bound:
                 break
-            token = work.tokens[i]
-            mass = (old.blank[place] if token == last else before) * work.likelihood[i]
-            if mass < bound or work.taken[token] == mark:
+            token = np.int64(work.tokens[i])
+            mass = old.blank[place] if token == last else before
+            if mass * work.likelihood[i] < bound or work.taken[token] == mark:
                 continue
+            mass *= work.emission[token]
+            if scorer.active:
+                mass *= factor_of(scorer, prefixes.standing, prefixes, np.int64(old.node[place]), token)
+                if mass < bound:
+                    continue
             if count == work.mass.size:
                 least, ties = entrance(size, count, settings, work)
                 bound = max(bound, least * SLACK)

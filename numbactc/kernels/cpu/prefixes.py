@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbactc.kernels.cpu.hashing import find, insert
+from numbactc.kernels.cpu.scoring import Standing
 from numbactc.kernels.jit import inlined, kernel
 
 ROOT = 0
@@ -37,6 +38,8 @@ class Prefixes(NamedTuple):
     """(P,) int32 the last token; -1 for the root."""
     place: np.ndarray
     """(P,) int32 in the beam, if it is there: see `place_of`."""
+    standing: Standing
+    """(P,) each, or (1,) if nothing is to be scored."""
     keys: np.ndarray
     """(H,) int64, a hash table of all nodes but the root: parent * C + token."""
     nodes: np.ndarray
@@ -155,11 +158,20 @@ def collect_nodes(beam, size, prefixes):
             renamed[old] = count
             parent[count] = renamed[parent[old]]
             token[count] = token[old]
+            if prefixes.standing.factor.size > 1:
+                move_standing(prefixes.standing, old, count)
             count += 1
     prefixes.used[NODES] = count
     for i in range(size):
         beam.node[i] = renamed[beam.node[i]]
         prefixes.place[beam.node[i]] = i
+
+
+@inlined
+def move_standing(standing, old, new):
+    standing.factor[new], standing.nats[new] = standing.factor[old], standing.nats[old]
+    standing.context[new], standing.spelling[new] = standing.context[old], standing.spelling[old]
+    standing.hot[new] = standing.hot[old]
 
 
 @kernel
