@@ -2,22 +2,20 @@
 
 import math
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from numbactc._hotwords import Hotwords
+from numbactc.kernels.automata import Automaton, Trie
 
 if TYPE_CHECKING:
-    from numbactc.kernels.cpu.ngram import Automaton
     from numbactc.kernels.cpu.scoring import Scorer
-    from numbactc.kernels.cpu.trie import Trie
 
 
 class Model(NamedTuple):
     """A language model."""
 
-    automaton: "Automaton"
+    automaton: Automaton
     size: int
     """Words in its vocabulary."""
     begin_state: int
@@ -32,7 +30,7 @@ class Model(NamedTuple):
 class Words(NamedTuple):
     """A lexicon."""
 
-    trie: "Trie"
+    trie: Trie
     numbers: np.ndarray
     """int32, of its words in the language model, if that is one of words."""
     boundary: int | None
@@ -54,7 +52,7 @@ class Extras(NamedTuple):
     hot_boundary: int = -1
 
 
-def highest(automaton: "Automaton", size: int) -> np.ndarray:
+def highest(automaton: Automaton, size: int) -> np.ndarray:
     """(V,) float64, nats: no word has more than this after any history.
 
     A word has the log-probability of one of its arcs, plus what backing off to it adds: less than nothing as a rule.
@@ -69,9 +67,10 @@ def highest(automaton: "Automaton", size: int) -> np.ndarray:
     words = np.arange(automaton.log_probs.size)
     slots = np.flatnonzero(automaton.keys >= 0)
     words[automaton.arcs[slots]] = automaton.keys[slots] % size
-    values = np.full(size, -np.inf)
+    values: np.ndarray = np.full(size, -np.inf)
     np.maximum.at(values, words, automaton.log_probs)
-    return values + most.max()
+    values += most.max()
+    return values
 
 
 def scorer(extras: Extras) -> "Scorer":
@@ -81,7 +80,7 @@ def scorer(extras: Extras) -> "Scorer":
     hot = _automaton(hotwords, classes)
     of_tokens = model is not None and model.token_words is not None
     return scoring.Scorer(
-        active=bool(model or words or hotwords or extras.token_bonus),
+        active=_active(extras),
         token_bonus=extras.token_bonus,
         word_bonus=extras.word_bonus,
         ceilings=_ceilings(extras, hot),
@@ -106,8 +105,14 @@ def scorer(extras: Extras) -> "Scorer":
     )
 
 
-def _ceilings(extras: Extras, hot: "Automaton") -> np.ndarray:
-    """(C,) nats, the most that a token gains by itself and by the word that it ends."""
+def _active(extras: Extras) -> bool:
+    return bool(extras.model or extras.words or extras.hotwords or extras.token_bonus)
+
+
+def _ceilings(extras: Extras, hot: Automaton) -> np.ndarray:
+    """(C,) nats, the most that a token gains by itself and by the word that it ends; (0,) if nothing is scored."""
+    if not _active(extras):
+        return np.zeros(0)
     most = np.full(extras.classes, extras.token_bonus)
     model, words = extras.model, extras.words
     if model is not None and model.token_words is not None:
@@ -133,21 +138,19 @@ def _kinds(words: Words | None, classes: int) -> np.ndarray:
     return kinds
 
 
-def _automaton(hotwords: Hotwords | None, classes: int) -> "Automaton":
+def _automaton(hotwords: Hotwords | None, classes: int) -> Automaton:
     """The automaton in the form of a language model's, whose words are the classes."""
     from numbactc.kernels.cpu import hashing, scoring
-    from numbactc.kernels.cpu.ngram import Automaton
 
     if hotwords is None:
         none = np.zeros(1, np.int32)
-        return Automaton(np.full(2, hashing.EMPTY, np.int64), np.zeros(2, np.int32), np.zeros(1), none, np.zeros(1), none)
+        keys = np.full(2, hashing.EMPTY, np.int64)
+        return Automaton(keys, np.zeros(2, np.int32), np.zeros(1), none, np.zeros(1), none)
     keys = np.full(hashing.capacity(hotwords.arcs.size), hashing.EMPTY, np.int64)
     arcs = np.zeros(keys.size, np.int32)
     scoring.tabulate(keys, arcs, hotwords.arcs)
     return Automaton(keys, arcs, hotwords.gains, hotwords.next_states, hotwords.losses, hotwords.shorter)
 
 
-def _no_trie() -> "Trie":
-    from numbactc.kernels.cpu.trie import Trie
-
+def _no_trie() -> Trie:
     return Trie(np.full(2, -1, np.int64), np.zeros(2, np.int32), np.zeros(2, np.int32), np.zeros(0, np.int32))

@@ -1,14 +1,14 @@
 """Hotwords as an automaton over tokens, after Aho and Corasick, that says what each token gains.
 
-A state is the longest beginning of a hotword that the text ends in. What a beginning has gained so far, in proportion to
-its length, is at stake: it is lost if the hotword does not go on, and kept once it is complete. In steps that is
+A state is the longest beginning of a hotword that the text ends in. What a beginning has gained so far, in proportion
+to its length, is at stake: it is lost if the hotword does not go on, and kept once it is complete. In steps that is
 
     gain of a token  =  stake after it - stake before it + the bonuses of the hotwords that it completes
 
 so that a search has no reason to drop a hotword before its end.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +44,7 @@ class _State:
         self.shorter = ROOT
 
 
-def build(hotwords: Mapping[Sequence[int], float], classes: int, boundary: int | None) -> Hotwords:
+def build(hotwords: Mapping[tuple[int, ...], float], classes: int, boundary: int | None) -> Hotwords:
     """The automaton of hotwords and their bonuses, which count as whole words if there is a boundary."""
     states = _tree(hotwords, boundary)
     _link(states)
@@ -66,7 +66,7 @@ def build(hotwords: Mapping[Sequence[int], float], classes: int, boundary: int |
     )
 
 
-def _tree(hotwords: Mapping[Sequence[int], float], boundary: int | None) -> list[_State]:
+def _tree(hotwords: Mapping[tuple[int, ...], float], boundary: int | None) -> list[_State]:
     """A state for every beginning, with its own stake and bonus; parents come before children."""
     states = [_State(0)]
     around = [] if boundary is None else [boundary]

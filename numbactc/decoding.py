@@ -1,16 +1,19 @@
 """Text out of scores: the best path of each utterance, and its most likely texts by prefix beam search."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from numbactc import _devices, _dispatch_beam, _validation_decoding
+from numbactc import _devices, _dispatch_beam, _scoring, _validation_decoding
 from numbactc._dispatch_beam import Found
 from numbactc._validation import Lengths
 from numbactc._validation_decoding import Utterances
+from numbactc.language_model import NgramLM
+from numbactc.lexicon import Lexicon
 
 
 class BestPath(NamedTuple):
@@ -114,6 +117,14 @@ def beam_search_decode(
     *,
     blank: int = 0,
     batch_first: bool = False,
+    language_model: NgramLM | None = None,
+    lm_weight: float = 0.5,
+    token_bonus: float = 0.0,
+    word_bonus: float = 0.0,
+    lexicon: Lexicon | None = None,
+    unknown_penalty: float | None = None,
+    hotwords: Mapping[Sequence[int], float] | None = None,
+    boundary: int | None = None,
     beam_threshold: float | None = None,
     token_threshold: float | None = None,
 ) -> list[list[Hypothesis]]:
@@ -193,9 +204,13 @@ def beam_search_decode(
     beam_size = _validation_decoding.check_count("beam_size", beam_size)
     n_best = _validation_decoding.check_count("n_best", n_best, beam_size, "beam_size")
     pruning = _validation_decoding.check_pruning(beam_threshold, token_threshold)
+    extras = _scoring.check_extras(
+        utterances.scores.shape[2], utterances.blank, language_model, lm_weight, token_bonus, word_bonus, lexicon,
+        unknown_penalty, hotwords, boundary,
+    )  # fmt: skip
     on_cpu = utterances._replace(scores=utterances.scores.cpu())
     settings = _dispatch_beam.settings(on_cpu.blank, beam_size, pruning)
-    found = _dispatch_beam.search(on_cpu.scores, on_cpu.lengths, n_best, settings)
+    found = _dispatch_beam.search(on_cpu.scores, on_cpu.lengths, n_best, settings, extras)
     return _hypotheses(found, on_cpu)
 
 
@@ -211,7 +226,7 @@ def _at_least_one(found: Found) -> Found:
     if found.scores.size:
         return found
     score = -math.inf if found.is_number else math.nan
-    return found._replace(scores=np.array([score]), lengths=np.zeros(1, np.int64))
+    return found._replace(scores=np.array([score]), lm_scores=np.zeros(1), lengths=np.zeros(1, np.int64))
 
 
 def _log_probs(found: list[Found], utterances: Utterances) -> list[np.ndarray]:
@@ -241,6 +256,6 @@ def _hypotheses_of(found: Found, log_probs: np.ndarray) -> list[Hypothesis]:
     ends = np.cumsum(found.lengths)[:-1]
     texts = zip(np.split(found.tokens, ends), np.split(found.times, ends), strict=True)
     return [
-        Hypothesis(torch.from_numpy(tokens), torch.from_numpy(times), float(score), float(exact), 0.0)
-        for (tokens, times), score, exact in zip(texts, found.scores, log_probs, strict=True)
+        Hypothesis(torch.from_numpy(tokens), torch.from_numpy(times), float(score), float(exact), float(lm_score))
+        for (tokens, times), score, exact, lm_score in zip(texts, found.scores, log_probs, found.lm_scores, strict=True)
     ]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbactc.kernels.cpu.hashing import find, insert
+from numbactc.kernels.cpu.hashing import EMPTY, find, insert
 from numbactc.kernels.cpu.scoring import Standing
 from numbactc.kernels.jit import inlined, kernel
 
@@ -74,23 +74,16 @@ class Beam(NamedTuple):
 
 
 @inlined
-def side_of(beams, side):
-    """One of two beams, the last frame's and the next one's, whose arrays are (2, W)."""
-    return Beam(
-        beams.node[side],
-        beams.blank[side],
-        beams.label[side],
-        beams.best_blank[side],
-        beams.best_label[side],
-        beams.moment_blank[side],
-        beams.moment_label[side],
-    )
+def fill(values, count, value):
+    """Give the first ones all the same value."""
+    for i in range(count):
+        values[i] = value
 
 
 @kernel
 def plant(prefixes, beam):
     """The root alone, in the beam, and its empty path."""
-    prefixes.keys[:] = -1
+    fill(prefixes.keys, prefixes.keys.size, EMPTY)
     prefixes.used[NODES] = prefixes.used[MOMENTS] = 1
     prefixes.parent[ROOT], prefixes.token[ROOT], prefixes.place[ROOT] = ROOT, -1, 0
     prefixes.before[NEVER], prefixes.frame[NEVER] = NEVER, -1
@@ -196,7 +189,7 @@ def collect_moments(beam, size, prefixes):
 @kernel
 def mark_chains(heads, size, before, marks, used):
     """marks = 0 for the first links of all chains, for 0, and for whatever they lead to; -1 for the rest."""
-    marks[:used] = -1
+    fill(marks, used, -1)
     marks[0] = 0
     mark_more_chains(heads, size, before, marks)
 
@@ -212,7 +205,7 @@ def mark_more_chains(heads, size, before, marks):
 
 @kernel
 def fill_table(prefixes, classes):
-    prefixes.keys[:] = -1
+    fill(prefixes.keys, prefixes.keys.size, EMPTY)
     for node in range(1, prefixes.used[NODES]):
         slot = insert(prefixes.keys, np.int64(prefixes.parent[node]) * classes + prefixes.token[node])
         prefixes.nodes[slot] = node
@@ -228,9 +221,9 @@ def length_of(node, prefixes):
 
 
 @kernel
-def spell(node, moment, prefixes, tokens, times):
+def spell(node, moment, prefixes, tokens, times, start, stop):
     """Write the tokens of a prefix and the frames of a chain of as many moments."""
-    for i in range(tokens.size - 1, -1, -1):
+    for i in range(stop - 1, start - 1, -1):
         tokens[i] = prefixes.token[node]
         times[i] = prefixes.frame[moment]
         node = prefixes.parent[node]

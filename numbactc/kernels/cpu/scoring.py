@@ -1,7 +1,7 @@
 """What a prefix gains by a token apart from its paths: language model, lexicon, hotwords and bonuses, in nats.
 
-Gains depend on the prefix alone, so a node keeps where it stands in the model, in the lexicon and among the hotwords, and
-the factor by which its last token changed its probability.
+Gains depend on the prefix alone, so a node keeps where it stands in the model, in the lexicon and among the hotwords,
+and the factor by which its last token changed its probability.
 """
 
 import math
@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbactc.kernels.automata import Automaton, Trie
 from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu.hashing import insert
-from numbactc.kernels.cpu.ngram import Automaton, advance
-from numbactc.kernels.cpu.trie import Trie, child
+from numbactc.kernels.cpu.ngram import advance
+from numbactc.kernels.cpu.trie import child
 from numbactc.kernels.jit import entry, kernel
 
 NO_MODEL, OF_TOKENS, OF_WORDS = range(3)
@@ -39,7 +40,7 @@ class Scorer(NamedTuple):
     token_bonus: float
     word_bonus: float
     ceilings: np.ndarray
-    """(C,) float64, by class the most that `gain` can be."""
+    """(C,) float64, by class the most that `gain` can be; (0,) if there is nothing to score."""
     unit: int
     weight: float
     """Of the language model, at least 0."""
