@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbactc import _dispatch_language
-from numbactc._dispatch_language import ArpaReader, Automaton, Ngrams
+from numbactc._dispatch_language import ArpaReader, Ngrams
 
 LN_10 = math.log(10.0)
 
@@ -50,7 +50,7 @@ class Model(NamedTuple):
     words: tuple[str, ...]
     counts: tuple[int, ...]
     """N-grams of each order, from 1."""
-    automaton: Automaton
+    automaton: "_dispatch_language.Automaton"
 
 
 def special(words: Sequence[str], names: tuple[str, ...]) -> int | None:
@@ -227,16 +227,16 @@ def ngrams_of(model: Model) -> list[Ngrams]:
     size = len(model.words)
     histories, lasts = np.full(len(its.log_probs), -1), np.arange(len(its.log_probs))
     histories[arcs], lasts[arcs] = keys // size - 1, keys % size
-    columns = np.empty((0, 0), np.int64)
-    orders, first = [], 0
+    orders: list[Ngrams] = []
+    first = before = 0
     backoffs = np.append(its.backoffs[1:], np.zeros(model.counts[-1]))
     for order, count in enumerate(model.counts, 1):
         here = slice(first, first + count)
         words = lasts[here, None]
         if order > 1:
-            words = np.hstack([columns[histories[here] - previous], words])
+            words = np.hstack([orders[-1].words[histories[here] - before], words])
         orders.append(Ngrams(words.astype(np.int32), its.log_probs[here], backoffs[here]))
-        columns, previous, first = words, first, first + count
+        before, first = first, first + count
     return orders
 
 

@@ -3,6 +3,7 @@
 What comes back is on the host, for it becomes Python's lists.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,32 +22,45 @@ class BestPaths(NamedTuple):
     """(N,) float64 nats; -inf where no path fits, NaN where a score that counts is NaN or +inf."""
     spans: np.ndarray
     """(labels, 2) int64, in the order of `Targets.labels`: first frame of each, and the one behind its last. For
-    utterances whose score is on_host; elsewhere they mean nothing."""
+    utterances whose score is finite; elsewhere they mean nothing."""
     log_means: np.ndarray
     """(labels,) float64: mean score of each over its frames, likewise."""
 
 
 def align(scores: Tensor, targets: Targets, wildcard_cost: float) -> BestPaths:
-    """Best path of each utterance for scores (T, N, C) on either device; a GPU's are copied to the host."""
-    return _align_on_cpu(scores.cpu(), targets, wildcard_cost)
+    """Best path of each utterance for scores (T, N, C) on either device."""
+    utterances, labels = scores.shape[1], targets.labels.size
+    found = BestPaths(np.empty(utterances), np.zeros((labels, 2), np.int64), np.empty(labels))
+    _aligner(scores)(scores, targets, wildcard_cost, *found)
+    return found
 
 
-def _align_on_cpu(scores: Tensor, targets: Targets, wildcard_cost: float) -> BestPaths:
+def _aligner(scores: Tensor) -> Callable[..., None]:
+    if not scores.is_cuda:
+        return _align_on_cpu
+    from numbactc import _dispatch_alignment_cuda
+
+    return _dispatch_alignment_cuda.align
+
+
+def _align_on_cpu(
+    scores: Tensor, targets: Targets, wildcard_cost: float, path_scores: np.ndarray, spans: np.ndarray,
+    log_means: np.ndarray,
+) -> None:  # fmt: skip
     from numbactc.kernels.cpu import align
 
     _, utterances, classes = scores.shape
     labels, starts, input_lengths, target_lengths, blank = targets
     storage, strides = flat_view(scores)
-    found = BestPaths(np.empty(utterances), np.zeros((labels.size, 2), np.int64), np.empty(labels.size))
 
     def run(some: np.ndarray) -> None:
         scratch = np.empty(classes, np.float64 if scores.dtype == torch.float64 else np.float32)
         align.align(
-            storage, strides, labels, starts, input_lengths, target_lengths, blank, wildcard_cost, some, scratch, *found
-        )
+            storage, strides, labels, starts, input_lengths, target_lengths, blank, wildcard_cost, some, scratch,
+            path_scores, spans, log_means,
+        )  # fmt: skip
 
     _threads.share(run, utterances, lambda: input_lengths * (8 + target_lengths))
-    return found
 
 
 def occupancies(scores: Tensor, targets: Targets, losses: Tensor) -> Tensor:

@@ -1,47 +1,26 @@
-"""From torch tensors on a GPU to its kernels: memory on the current stream, addresses through DLPack, launches.
+"""From torch tensors on a GPU to the kernels of the loss: memory on the current stream, arguments, launches.
 
 Everything is queued and nothing waits, so lengths and labels on the GPU stay unknown here. All memory comes from
 `torch.empty`: one piece for what backward needs, one for what forward alone needs, one for the result. Imported with
 the first tensor on a GPU, and imports Numba only where a kernel must be compiled.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from functools import lru_cache, wraps
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from numbactc import _validation_cuda
+from numbactc import _views_cuda as views
 from numbactc._validation import with_memory
-from numbactc.kernels.cuda import launch
-from numbactc.kernels.cuda.plan import VECTOR_BYTES, Buffer, Call, Launch, is_aligned, plan, saved_layout
-
-launch.require()  # before anything is imported that it would ask for
-
-from cuda.core.utils import StridedMemoryView  # noqa: E402
-
-DTYPE_NAMES = {getattr(torch, name): name for name in ("float32", "float64", "bfloat16", "float16")}
-
-LARGEST = 1 << 30
-"""Of the sizes that kernels count in 32 bits."""
+from numbactc._views_cuda import DTYPE_NAMES, on_its_device, readable
+from numbactc.kernels.cuda.plan import VECTOR_BYTES, Call, is_aligned, plan, saved_layout
 
 PADDED, CONCATENATED = 0, 1
 """Forms of targets, as the kernels number them. A single utterance's are padded."""
 
 plan_of = lru_cache(1024)(plan)
-
-
-def _on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """PyTorch exports, allocates and records on its current device; the scores, which come first, may be elsewhere."""
-
-    @wraps(function)
-    def there(scores: Tensor, *arguments: Any, **keywords: Any) -> Any:
-        with torch.cuda.device(scores.device) if scores.is_cuda else nullcontext():
-            return function(scores, *arguments, **keywords)
-
-    return there
 
 
 class Problem:
@@ -58,7 +37,7 @@ class Problem:
         return self.targets.target_lengths.clamp(min=1)
 
 
-@_on_its_device
+@on_its_device
 def prepare(
     scores: Tensor,
     targets: Any,
@@ -78,30 +57,31 @@ def prepare(
     return Problem(_call(scores, labels.shape[-1], labels.dim() == 1, normalise), checked.blank, targets)
 
 
-@_on_its_device
+@on_its_device
 def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> tuple[Tensor, list[Tensor]]:
     """As `_devices.forward`."""
     targets, blank, call = problem.targets, problem.blank, problem.call._replace(keep=keep)
     assert targets is not None
-    scores = _readable(scores)
+    scores = readable(scores)
     its_plan = plan_of(call)
     losses = scores.new_empty(call.batch, dtype=torch.float64)
     saved = scores.new_empty(its_plan.saved_bytes, dtype=torch.uint8)
     if zeroed:
         saved.zero_()
     scratch = scores.new_empty(its_plan.scratch_bytes, dtype=torch.uint8)
-    kept, free = _addresses(saved, its_plan.saved), _addresses(scratch, its_plan.scratch)
+    kept, free = views.addresses(saved, its_plan.saved), views.addresses(scratch, its_plan.scratch)
     T, N, C, S = call.frames, call.batch, call.classes, call.width
     normalise, table = int(call.normalise), int(its_plan.table)
     prepared = kept["facts"], kept["starts"], free["labels"]
     lattice = (
         T, C, blank, normalise, table, int(keep), *prepared, kept["row_stats"], free["emissions"], free["states"],
         free["sums"], kept["posteriors"], free["exponents"], free["blanks"], kept["order"], kept["classes"],
-        kept["begins"], kept["class_counts"], kept["outcomes"], _address(losses),
+        kept["begins"], kept["class_counts"], kept["outcomes"], views.address(losses),
     )  # fmt: skip
     arguments = {
         "prepare": (
-            *_integers(targets.labels, 2), *_integers(targets.input_lengths, 1), *_integers(targets.target_lengths, 1),
+            *views.integers(targets.labels, 2),
+            *views.integers(targets.input_lengths, 1), *views.integers(targets.target_lengths, 1),
             T, N, C, S, blank, CONCATENATED if call.concatenated else PADDED, *prepared,
         ),
         "rows_forward": (
@@ -110,16 +90,16 @@ def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) 
         "lattice_outer": lattice,
         "lattice_inner": lattice,
     }  # fmt: skip
-    _queue(scores.device, its_plan.forward, arguments)
+    views.queue(scores.device, its_plan.forward, arguments)
     return losses, [saved] if keep else []
 
 
-@_on_its_device
+@on_its_device
 def backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], problem: Problem) -> Tensor:
     """As `_devices.backward`."""
     call = problem.call._replace(keep=True)
     its_plan = plan_of(call)
-    scores, grad_losses = _readable(scores), _readable(grad_losses)
+    scores, grad_losses = readable(scores), readable(grad_losses)
     T, N, C = call.frames, call.batch, call.classes
     # rows contiguous, utterances outermost if they are so in scores
     if scores.stride(0) < scores.stride(1):
@@ -129,14 +109,15 @@ def backward(scores: Tensor, grad_losses: Tensor, saved: list[Tensor], problem: 
     workspace = saved[0]
     if workspace.data_ptr() % VECTOR_BYTES:  # autograd's hooks may pack what is saved, and hand it back anywhere
         workspace = workspace.clone()
-    kept = _addresses(workspace, its_plan.saved)
+    kept = views.addresses(workspace, its_plan.saved)
     arguments = (
         *_rows(scores, call), T, N, C, problem.blank, int(call.normalise),
         kept["facts"], kept["starts"], kept["row_stats"], kept["posteriors"], kept["order"], kept["classes"],
         kept["begins"], kept["class_counts"], kept["outcomes"],
-        _address(grad_losses), grad_losses.stride(0), _address(gradient), gradient.stride(0), gradient.stride(1),
+        views.address(grad_losses), grad_losses.stride(0),
+        views.address(gradient), gradient.stride(0), gradient.stride(1),
     )  # fmt: skip
-    _queue(scores.device, its_plan.backward, {"rows_backward": arguments})
+    views.queue(scores.device, its_plan.backward, {"rows_backward": arguments})
     return gradient
 
 
@@ -155,45 +136,11 @@ def fake_saved(scores: Tensor, width: int, concatenated: bool) -> list[Tensor]:
 
 def _call(scores: Tensor, width: int, concatenated: bool, normalise: bool) -> Call:
     T, N, C = scores.shape
-    if max(C, width) > LARGEST:
-        raise ValueError(f"on a GPU there must be at most 2**30 classes and as many labels, got {C} and {width}")
+    views.check_sizes(C, width)
     return Call(T, N, C, width, concatenated, DTYPE_NAMES[scores.dtype], normalise, keep=False)
-
-
-def _queue(device: torch.device, launches: tuple[Launch, ...], arguments: dict[str, tuple[int, ...]]) -> None:
-    """Launches in their order, on the device's current stream."""
-    index = device.index
-    # what torch.cuda.current_stream(device).cuda_stream gives, without making an object of it
-    where = launch.Where(index, torch._C._cuda_getCurrentRawStream(index))
-    for each in launches:
-        launch.start(each, where, *arguments[each.kernel.name])
-
-
-def _readable(tensor: Tensor) -> Tensor:
-    """DLPack would drop a pending negation, and refuses tensors that are part of a graph."""
-    return tensor.detach().resolve_neg()
-
-
-def _address(tensor: Tensor) -> int:
-    """Of the first element; of a tensor without elements, any."""
-    address: int = StridedMemoryView.from_dlpack(tensor, stream_ptr=-1).ptr
-    if address == 0 and tensor.numel():
-        raise RuntimeError(f"numbactc found no memory behind a tensor on {tensor.device}: it is a fake one")
-    return address
-
-
-def _addresses(workspace: Tensor, buffers: dict[str, Buffer]) -> dict[str, int]:
-    start = _address(workspace)
-    return {name: start + buffer.offset for name, buffer in buffers.items()}
-
-
-def _integers(tensor: Tensor, dimensions: int) -> tuple[int, ...]:
-    """The arguments for integers: address, whether they are int64, strides, that of rows 0 if there are none."""
-    strides = tensor.stride()
-    return _address(tensor), int(tensor.dtype == torch.int64), *(0,) * (dimensions - len(strides)), *strides
 
 
 def _rows(scores: Tensor, call: Call) -> tuple[int, ...]:
     """The arguments for scores: address, strides, whether vectors may be loaded, whether frames are innermost."""
-    address, (t, n, c) = _address(scores), scores.stride()
+    address, (t, n, c) = views.address(scores), scores.stride()
     return address, t, n, c, int(is_aligned(address, (t, n, c), call.dtype)), int(t < n)

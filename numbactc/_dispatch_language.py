@@ -3,16 +3,14 @@
 Numba is imported by the first call, not with the package.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from numbactc.kernels.automata import Automaton as Automaton
-from numbactc.kernels.automata import Trie as Trie
-from numbactc.kernels.sources import source_hash
-
-__all__ = ["ArpaReader", "Automaton", "Ngrams", "Trie", "automaton", "follow", "source_of_kernels", "trie"]
+if TYPE_CHECKING:
+    from numbactc.kernels.automata import Automaton as Automaton
+    from numbactc.kernels.automata import Trie as Trie
 
 
 class Ngrams(NamedTuple):
@@ -40,16 +38,26 @@ class Repeated(ValueError):
 
 def source_of_kernels() -> str:
     """A hash of the kernels' source, for what is kept on disk between versions."""
+    from numbactc.kernels.sources import source_hash
+
     return source_hash("cpu")
 
 
-def automaton(orders: Sequence[Ngrams], given: Sequence[int]) -> Automaton:
+def restored(arrays: Mapping[str, np.ndarray]) -> "Automaton":
+    """The automaton of its arrays, by name; KeyError if one is missing."""
+    from numbactc.kernels.automata import Automaton
+
+    return Automaton(*(arrays[name] for name in Automaton._fields))
+
+
+def automaton(orders: Sequence[Ngrams], given: Sequence[int]) -> "Automaton":
     """The automaton of n-grams of order 1, 2, ...; given[n - 1] of order n have a probability, the rest take theirs
     from the shorter ones.
 
     Raises:
         NoHistory, Repeated: as their names say.
     """
+    from numbactc.kernels.automata import Automaton
     from numbactc.kernels.cpu import build, hashing
 
     counts = [len(ngrams.words) for ngrams in orders]
@@ -77,7 +85,7 @@ def automaton(orders: Sequence[Ngrams], given: Sequence[int]) -> Automaton:
     return its
 
 
-def follow(its: Automaton, vocabulary_size: int, state: int, words: np.ndarray) -> tuple[float, int]:
+def follow(its: "Automaton", vocabulary_size: int, state: int, words: np.ndarray) -> tuple[float, int]:
     """Nats of words (int64, one after the other) from a state, and the state after the last."""
     from numbactc.kernels.cpu import ngram
 
@@ -93,7 +101,10 @@ class ArpaReader:
         self._text = np.frombuffer(text, np.uint8)
         keys = np.full(hashing.capacity(vocabulary_size), hashing.EMPTY, np.int64)
         self._vocabulary = arpa.Vocabulary(
-            keys, np.empty(keys.size, np.int32), np.empty(vocabulary_size, np.int64), np.empty(vocabulary_size, np.int64)
+            keys,
+            np.empty(keys.size, np.int32),
+            np.empty(vocabulary_size, np.int64),
+            np.empty(vocabulary_size, np.int64),
         )
 
     def read(self, position: int, order: int, count: int) -> tuple[Ngrams, int, int, str]:
@@ -114,8 +125,9 @@ class ArpaReader:
         return self._vocabulary.begins, self._vocabulary.ends
 
 
-def trie(spellings: Sequence[Sequence[int]], words: Sequence[int]) -> Trie:
+def trie(spellings: Sequence[Sequence[int]], words: Sequence[int]) -> "Trie":
     """The trie of all spellings; spelling i is of the word words[i]."""
+    from numbactc.kernels.automata import Trie
     from numbactc.kernels.cpu import hashing, trie
 
     starts = np.zeros(len(spellings) + 1, np.int64)

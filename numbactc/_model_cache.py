@@ -15,7 +15,6 @@ import numpy as np
 
 from numbactc import _dispatch_language
 from numbactc._arpa import Model
-from numbactc._dispatch_language import Automaton
 
 FORMAT = "1"
 """Raised whenever the same bytes would give other arrays."""
@@ -42,9 +41,9 @@ def read(name: str) -> Model | None:
     if where is None:
         return None
     try:
-        with np.load(where / name, allow_pickle=False) as kept:
+        with open(where / name, "rb") as file, np.load(file, allow_pickle=False) as kept:
             words = tuple(kept["words"].tobytes().decode().split("\n"))
-            return Model(words, tuple(kept["counts"].tolist()), Automaton(*(kept[each] for each in Automaton._fields)))
+            return Model(words, tuple(kept["counts"].tolist()), _dispatch_language.restored(kept))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 

@@ -48,7 +48,7 @@ def count(sentences: Sequence[np.ndarray], order: int, vocabulary_size: int) -> 
     counted = [Counted(unigrams, np.bincount(words, minlength=vocabulary_size), empty, empty, 1)]
     places = words  # of the n-gram that begins here
     for n in range(2, order + 1):
-        starts = np.flatnonzero(sentence[: len(words) - n + 1] == sentence[n - 1 :])
+        starts = np.flatnonzero(sentence[: max(len(words) - n + 1, 0)] == sentence[n - 1 :])
         keys = places[starts] * vocabulary_size + words[starts + n - 1]
         _, firsts, inverse, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
         firsts = starts[firsts]
@@ -122,9 +122,12 @@ def _discounts(counts: np.ndarray) -> tuple[float, float, float]:
 
 def _by_history(ngrams: Counted, values: np.ndarray) -> np.ndarray:
     """The sum of values over the n-grams of each history."""
-    return np.bincount(ngrams.histories, values, minlength=ngrams.history_count)
+    sums: np.ndarray = np.bincount(ngrams.histories, values, minlength=ngrams.history_count)
+    return sums.astype(np.float64)  # they are integers where there are no n-grams
 
 
 def _shares(parts: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """parts / totals; 1 for a history that nothing followed, which leaves everything to the shorter ones."""
-    return np.divide(parts, totals, out=np.ones_like(totals), where=totals > 0)
+    shares = np.ones_like(totals)
+    np.divide(parts, totals, out=shares, where=totals > 0)
+    return shares

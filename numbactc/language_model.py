@@ -13,7 +13,7 @@ import numpy as np
 
 from numbactc import _arpa, _model_cache, _smoothing
 from numbactc._arpa import BEGIN, END, UNKNOWN, Model
-from numbactc._dispatch_language import Automaton, follow
+from numbactc._dispatch_language import follow
 
 SPACE_LABELS = (" ", "|", "▁")
 """Labels that stand for the space between words, in a model of characters."""
@@ -24,7 +24,7 @@ SPACE_WORDS = ("<space>", "|", "▁")
 NEVER = -99.0
 """log10 of <s>, which follows nothing: what SRILM writes."""
 
-Tokens = str | Sequence[str] | Sequence[int] | np.ndarray
+Tokens = str | Sequence[str] | Sequence[int] | Sequence[str | int] | np.ndarray
 
 
 class NgramLM:
@@ -59,14 +59,14 @@ class NgramLM:
         >>> lm = NgramLM.train(["a rose is a rose", "a rose is red"], order=2, smoothing="witten-bell")
         >>> lm.order, len(lm.vocabulary)
         (2, 7)
-        >>> round(math.exp(lm.advance(lm.start_state, "a")[0]), 3)    # (2 + p(a)) / (2 + 1), p(a) = (3 + 5 / 6) / (11 + 5)
+        >>> round(math.exp(lm.advance(lm.start_state, "a")[0]), 3)  # (2 + p(a)) / 3, p(a) = (3 + 5 / 6) / (11 + 5)
         0.747
     """
 
     def __init__(self, model: Model, labels: Sequence[str] | None = None) -> None:
         self._model = model
         self.vocabulary = model.words
-        self.automaton: Automaton = model.automaton
+        self.automaton = model.automaton
         self.order = len(model.counts)
         self.begin, self.end, self.unknown = (_special(model.words, names) for names in (BEGIN, END, UNKNOWN))
         self.start_state = int(model.automaton.next_states[self.begin])
@@ -92,8 +92,8 @@ class NgramLM:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is no ARPA file, it is cut off, a number, a word or an n-gram in it is wrong, or its header is.
-                The message has the line.
+            ValueError: it is no ARPA file, it is cut off, or something in it is wrong: a number, a word, an n-gram, its
+                header. The message has the line.
 
         Example:
             >>> import pathlib, tempfile
@@ -154,7 +154,7 @@ class NgramLM:
             >>> lm = NgramLM.train(texts, order=2)
             >>> lm.score("the dog ran") > lm.score("ran dog the")
             True
-            >>> characters = NgramLM.train(texts, order=4, labels=["<blank>", " ", *"acdeghnorst"], smoothing="witten-bell")
+            >>> characters = NgramLM.train(texts, order=4, labels=["<blank>", " ", *"acdeghnorst"])
             >>> characters.unit, characters.score("the cat") > characters.score("cat the")
             ('token', True)
         """
@@ -222,7 +222,7 @@ class NgramLM:
         state = operator.index(state)
         if not 0 <= state < self.automaton.backoffs.size:
             raise ValueError(f"state must be from 0 to {self.automaton.backoffs.size - 1}, got {state}")
-        return self._follow(state, self.numbers([token]))  # type: ignore[list-item]
+        return self._follow(state, self.numbers([token]))
 
     def numbers(self, tokens: Tokens) -> np.ndarray:
         """(L,) int64, the numbers of tokens, as those of `score`, in the vocabulary; of <unk> for what is not in it."""

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from numbactc.kernels.cuda import launch
+from numbactc.kernels.cuda.alignment_plan import AlignmentCall, alignment_plan
 from numbactc.kernels.cuda.plan import SCORE_BYTES, Call, Kernel, plan
 
 CLASSES = (2, 5, 29, 32, 1024, 5000)
@@ -25,7 +26,8 @@ def kernels() -> list[Kernel]:
     found: set[Kernel] = set()
     for dtype, C, S in itertools.product(SCORE_BYTES, CLASSES, WIDTHS):
         its_plan = plan(Call(4000, 4, C, S, False, dtype, True, True))
-        found |= {each.kernel for each in its_plan.forward + its_plan.backward}
+        alignment = alignment_plan(AlignmentCall(4000, 4, 4 * S, S, dtype))
+        found |= {each.kernel for each in its_plan.forward + its_plan.backward + alignment.launches}
     return sorted(found, key=lambda kernel: ("lattice" not in kernel.name, kernel.name, kernel.options))
 
 

@@ -22,7 +22,7 @@ import torch
 import devices
 import numbactc
 from batches import Loss
-from numbactc import _memory, loss
+from numbactc import _dispatch_alignment, _memory, loss
 
 GARBAGE = 0x5A5A5A5A
 
@@ -68,10 +68,11 @@ def normalise(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where the losses of this test are computed."""
+    """Where the losses and alignments of this test are computed."""
     chosen: str = getattr(request, "param", "cpu")
     if chosen == "cuda":
         monkeypatch.setattr(loss, "_loss", devices.on_cuda(loss._loss))
+        monkeypatch.setattr(_dispatch_alignment, "_aligner", lambda scores: devices.align_on_cuda)
     elif chosen == "simulated":
         if not devices.CAN_SIMULATE:
             pytest.skip("the simulator needs numba-cuda and greenlet")

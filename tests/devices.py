@@ -1,4 +1,4 @@
-"""The same tests on another device: what goes into a loss moves there, what comes out moves back.
+"""The same tests on another device: what goes into a loss or an alignment moves there, what comes out moves back.
 
     pytest                              on the CPU; small ones also on a GPU that is simulated: see simulated.py
     pytest --devices cpu,cuda           tests that use the fixture `device` run once on each
@@ -8,6 +8,7 @@ lengths and targets included, is on the device, with the strides that the test c
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -56,3 +57,9 @@ def on_cuda(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return loss(name, scores, *integers, *options).cpu()
 
     return moved
+
+
+def align_on_cuda(scores: Tensor, *rest: Any) -> None:
+    """`numbactc._dispatch_alignment_cuda.align` with scores on the CPU moved to the GPU for it."""
+    dispatch: Any = import_module("numbactc._dispatch_alignment_cuda")
+    dispatch.align(move(scores, "cuda") if scores.device.type == "cpu" else scores, *rest)

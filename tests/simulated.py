@@ -18,7 +18,14 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cuda_simulator import Buffer, Pointer, launch
-from numbactc import _devices, _dispatch_cuda, _validation_cuda
+from numbactc import (
+    _devices,
+    _dispatch_alignment,
+    _dispatch_alignment_cuda,
+    _dispatch_cuda,
+    _validation_cuda,
+    _views_cuda,
+)
 from numbactc.kernels.cuda import build, plan
 
 cached_build = cache(build.build)
@@ -35,6 +42,8 @@ class Memory:
         self.parts: Any = WeakTensorKeyDictionary()
         """For each workspace that still exists, what was written to each of its parts."""
         self.is_forward = True
+        self.seed = 0
+        """Of the order in which threads run."""
 
     def address(self, tensor: Tensor) -> int:
         address = tensor.data_ptr()
@@ -53,7 +62,7 @@ class Memory:
 
     def queue(self, device: object, launches: tuple[plan.Launch, ...], arguments: dict[str, tuple[int, ...]]) -> None:
         self.is_forward = any(step.kernel.name == "prepare" for step in launches)
-        for seed, step in enumerate(launches):
+        for seed, step in enumerate(launches, self.seed):
             function, argument_types = cached_build(step.kernel)
             given = arguments[step.kernel.name]
             assert len(given) == len(argument_types)
@@ -86,8 +95,8 @@ class Memory:
         return Buffer(np.empty(0, dtype), "no memory")
 
 
-def install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send every loss on CPU tensors there."""
+def install(monkeypatch: pytest.MonkeyPatch) -> Memory:
+    """Send every loss and alignment of CPU tensors there; returns the memory that kernels find."""
     memory, really_on_gpu = Memory(), _validation_cuda._is_on_gpu
 
     def is_on_gpu(name: str, value: Any, scores: Tensor) -> bool:
@@ -96,7 +105,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
         return really_on_gpu(name, value, scores)
 
     monkeypatch.setattr(_devices, "of", lambda scores: _dispatch_cuda)
+    monkeypatch.setattr(_dispatch_alignment, "_aligner", lambda scores: _dispatch_alignment_cuda.align)
     monkeypatch.setattr(_validation_cuda, "_is_on_gpu", is_on_gpu)
-    monkeypatch.setattr(_dispatch_cuda, "_address", memory.address)
-    monkeypatch.setattr(_dispatch_cuda, "_addresses", memory.addresses)
-    monkeypatch.setattr(_dispatch_cuda, "_queue", memory.queue)
+    monkeypatch.setattr(_views_cuda, "address", memory.address)
+    monkeypatch.setattr(_views_cuda, "addresses", memory.addresses)
+    monkeypatch.setattr(_views_cuda, "queue", memory.queue)
+    return memory

@@ -11,8 +11,10 @@ from cuda.core import Linker, LinkerOptions, ObjectCode
 from numba import cuda, types
 
 from numbactc.kernels.cuda import build
-from numbactc.kernels.cuda.plan import Call, Kernel, plan
+from numbactc.kernels.cuda.alignment_plan import AlignmentCall, alignment_plan
+from numbactc.kernels.cuda.plan import SCORE_BYTES, Call, Kernel, plan
 from numbactc.kernels.cuda.sweep import frames_ahead
+from numbactc.kernels.cuda.viterbi import FRAMES_AHEAD
 
 ARCHITECTURES = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)]
 
@@ -28,10 +30,16 @@ LATTICES = [
     ("float64", 1, 0),
     ("float64", 2, 1),
 ]
+ALIGNMENTS = [
+    ("float32", 1, 0), ("float32", 2, 0), ("float32", 4, 0), ("float32", 4, 1), ("float64", 4, 0), ("float64", 4, 1),
+    ("bfloat16", 2, 0), ("float16", 4, 1),
+]  # fmt: skip
 KERNELS = [
     Kernel("prepare", ()),
     *(Kernel(name, options) for options in ROWS for name in ("rows_forward", "rows_backward")),
     *(Kernel(name, options) for options in LATTICES for name in ("lattice_outer", "lattice_inner")),
+    *(Kernel("viterbi", options) for options in ALIGNMENTS),
+    *(Kernel(name, (dtype,)) for dtype in SCORE_BYTES for name in ("traceback", "span_means")),
 ]
 
 
@@ -88,7 +96,8 @@ def test_plans_ask_for_kernels_that_exist() -> None:
     for dtype in ("float32", "float64", "bfloat16", "float16"):
         for classes, width in ((29, 100), (5000, 40), (100_000, 2000)):
             what = plan(Call(400, 16, classes, width, False, dtype, True, True))
-            for launch in (*what.forward, *what.backward):
+            alignment = alignment_plan(AlignmentCall(400, 16, 16 * width, width, dtype))
+            for launch in (*what.forward, *what.backward, *alignment.launches):
                 assert launch.kernel.name in build.KERNELS
                 assert launch.block <= build.launch_bounds(launch.kernel)
 
@@ -120,3 +129,13 @@ def test_the_recursion_does_not_drift_into_64_bits(name: str, pairs: int) -> Non
     others = [line for line in wide if not re.match(r"\s*add", line)]
     assert not others, "\n".join(others)
     assert len(wide) / (ahead - 1) <= 16 + pairs, "\n".join(wide)
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 4])
+def test_a_frame_of_an_alignment_has_no_branches(pairs: int) -> None:
+    """But for the one around it: maxima and their origins are selected, so a warp's lanes stay together."""
+    lines = ptx_of(Kernel("viterbi", ("float32", pairs, 0))).splitlines()
+    shuffles = [number for number, line in enumerate(lines) if "shfl.sync.up" in line]
+    assert len(shuffles) == 3 * FRAMES_AHEAD, "a score in two halves and an origin for each frame"
+    within = lines[shuffles[0] : shuffles[3]]
+    assert sum("bra" in line for line in within) <= 1, "\n".join(within)

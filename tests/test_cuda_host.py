@@ -15,7 +15,7 @@ if not devices.CAN_SIMULATE:
     pytest.skip("the simulator needs numba-cuda and greenlet", allow_module_level=True)
 
 import simulated
-from numbactc import _dispatch_cuda, _validation_cuda
+from numbactc import _validation_cuda, _views_cuda
 
 NAMES = ("targets", "input_lengths", "target_lengths")
 
@@ -141,9 +141,9 @@ def test_a_fake_tensor_is_not_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeTensorMode():
         fake = torch.zeros(3)
     with pytest.raises(RuntimeError, match="fake"):
-        _dispatch_cuda._address(fake)
+        _views_cuda.address(fake)
     real = torch.zeros(8)[3:]
-    assert _dispatch_cuda._address(real) == real.data_ptr()
+    assert _views_cuda.address(real) == real.data_ptr()
 
 
 def test_too_many_frames_for_a_grid(entry: Loss) -> None:

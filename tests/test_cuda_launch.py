@@ -159,14 +159,14 @@ def test_what_a_step_of_training_costs_the_host(driver: Path, tmp_path: Path) ->
     """
     script = COUNT_CALLS + (
         "import torch, numbactc\n"
-        "from numbactc import _devices, _dispatch_cuda, _validation_cuda\n"
+        "from numbactc import _devices, _dispatch_cuda, _validation_cuda, _views_cuda\n"
         "_devices.of = lambda scores: _dispatch_cuda\n"
         "_validation_cuda._is_on_gpu = lambda name, value, scores: True\n"
         "def queue(device, launches, arguments):\n"
         "    where = launch.Where(0, 0x1230)\n"
         "    for each in launches:\n"
         "        launch.start(each, where, *arguments[each.kernel.name])\n"
-        "_dispatch_cuda._queue = queue\n"
+        "_views_cuda.queue = queue\n"
         "scores = torch.randn(400, 16, 29, requires_grad=True)\n"
         "targets = torch.randint(1, 29, (16, 100))\n"
         "lengths = torch.full((16,), 400), torch.full((16,), 100)\n"
@@ -349,6 +349,8 @@ def test_what_is_compiled_before_tests_and_benchmarks() -> None:
             assert {each.kernel for each in its_plan.forward + its_plan.backward} <= compiled
     assert {kernel.name for kernel in compiled} == {
         "prepare", "rows_forward", "rows_backward", "lattice_outer", "lattice_inner",
+        "viterbi", "traceback", "span_means",
     }  # fmt: skip
-    assert {kernel.options[0] for kernel in compiled if kernel.name == "rows_forward"} == set(plan.SCORE_BYTES)
+    for name in ("rows_forward", "viterbi", "traceback", "span_means"):
+        assert {kernel.options[0] for kernel in compiled if kernel.name == name} == set(plan.SCORE_BYTES)
     assert {kernel.options[0] for kernel in compiled if kernel.name == "lattice_inner"} == {"float32", "float64"}

@@ -1,6 +1,6 @@
 """The n-grams of an ARPA file, from its bytes: numbers, words by their numbers in the vocabulary."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,15 +143,15 @@ def hash_of(text, begin, end):
 def equal(text, begin, end, other_begin, other_end):
     if end - begin != other_end - other_begin:
         return False
-    for i in range(end - begin):
-        if text[begin + i] != text[other_begin + i]:
-            return False
-    return True
+    i = 0
+    while i < end - begin and text[begin + i] == text[other_begin + i]:
+        i += 1
+    return i == end - begin
 
 
 @inlined
 def is_blank(byte):
-    return byte == SPACE or byte == TAB or byte == RETURN
+    return byte in (SPACE, TAB, RETURN)
 
 
 @inlined
@@ -178,8 +178,9 @@ def number(text, begin, end):
     begin += begin < end and (negative or text[begin] == PLUS)
     if negative and end - begin == 3 and text[begin] | 32 == 105 and text[begin + 1] | 32 == 110:
         return -np.inf, text[begin + 2] | 32 == 102  # i, n, f
-    digits, kept, exponent, seen = np.int64(0), 0, np.int64(0), False
-    point = False
+    digits: Any = np.int64(0)
+    exponent: Any = np.int64(0)
+    kept, seen, point = 0, False, False
     while begin < end:
         byte = text[begin]
         if ZERO <= byte <= NINE:
@@ -209,7 +210,7 @@ def integer(text, begin, end):
     begin += begin < end and (negative or text[begin] == PLUS)
     if begin == end:
         return np.int64(0), np.int64(-1)
-    value = np.int64(0)
+    value: Any = np.int64(0)
     while begin < end and ZERO <= text[begin] <= NINE:
         value = min(value * 10 + np.int64(text[begin] - ZERO), 10_000)
         begin += 1

@@ -141,7 +141,7 @@ def plan(call: Call) -> Plan:
     pairs, tiled, warps = lattice_shape(round_up(longest) + 1, real_of(call.dtype))
     keep = int(call.keep)
     saved, saved_bytes = saved_layout(call)
-    scratch, scratch_bytes = _lay_out(
+    scratch, scratch_bytes = lay_out(
         labels=4 * places,
         emissions=2 * real * T * (N * (C + 1) if table else columns),
         states=2 * real * 4 * columns * (1 + 2 * tiled),
@@ -173,7 +173,7 @@ def saved_layout(call: Call) -> tuple[dict[str, Buffer], int]:
     """What is kept until backward, and its bytes. Sizes take part in no comparison: they may be symbols."""
     T, N = call.frames, call.batch
     real, places, keep = SCORE_BYTES[real_of(call.dtype)], places_of(call), int(call.keep)
-    return _lay_out(
+    return lay_out(
         facts=4 * 8 * N,
         outcomes=4 * N,
         starts=8 * N,
@@ -196,7 +196,8 @@ def round_up(labels: int) -> int:
     return -(-labels // MOST_PAIRS) * MOST_PAIRS
 
 
-def _lay_out(**sizes: int) -> tuple[dict[str, Buffer], int]:
+def lay_out(**sizes: int) -> tuple[dict[str, Buffer], int]:
+    """Buffers of so many bytes, one behind the other, each on a boundary of 256; and the bytes of all."""
     buffers, offset = {}, 0
     for name, size in sizes.items():
         buffers[name] = Buffer(offset, size)
