@@ -1,8 +1,8 @@
 """Arrays of one dimension as two words each, an address and a size, for kernels that pass many of them on.
 
-Numba passes an array as seven words, so that a tuple of twenty arrays, handed through five functions, costs more to call
-with and to compile than what the functions do. `flat` makes the short form of arrays that a caller keeps alive; there
-are no slices of it, nor negative indices.
+Numba passes an array as seven words, so that a tuple of twenty arrays, handed through five functions, costs more to
+call with and to compile than what the functions do. `flat` makes the short form of arrays that a caller keeps alive;
+there are no slices of it, nor negative indices.
 """
 
 import operator
@@ -14,7 +14,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, make_attribute_wrapper, models, register_model
 
 
-class FlatArray(types.Type):  # type: ignore[misc]
+class FlatArray(types.Type):
     """Numba's type of one."""
 
     def __init__(self, dtype: Any) -> None:
@@ -23,7 +23,7 @@ class FlatArray(types.Type):  # type: ignore[misc]
 
 
 @register_model(FlatArray)
-class FlatModel(models.StructModel):  # type: ignore[misc]
+class FlatModel(models.StructModel):
     def __init__(self, manager: Any, kind: FlatArray) -> None:
         super().__init__(manager, kind, [("data", types.CPointer(kind.dtype)), ("size", types.intp)])
 
@@ -32,7 +32,7 @@ make_attribute_wrapper(FlatArray, "size", "size")
 
 
 @infer_global(operator.getitem)
-class FlatGetItem(AbstractTemplate):  # type: ignore[misc]
+class FlatGetItem(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         if isinstance(args[0], FlatArray) and isinstance(args[1], types.Integer):
             return signature(args[0].dtype, args[0], types.intp)
@@ -40,7 +40,7 @@ class FlatGetItem(AbstractTemplate):  # type: ignore[misc]
 
 
 @infer_global(operator.setitem)
-class FlatSetItem(AbstractTemplate):  # type: ignore[misc]
+class FlatSetItem(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         if isinstance(args[0], FlatArray) and isinstance(args[1], types.Integer):
             return signature(types.none, args[0], types.intp, args[0].dtype)
