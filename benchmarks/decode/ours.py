@@ -13,6 +13,7 @@ from benchmarks.decode.peers import Answer, Searcher
 from benchmarks.decode.tasks import (
     LM_WEIGHT,
     TOKEN_LM_WEIGHT,
+    UNKNOWN_PENALTY,
     WORD_BONUS,
     Material,
     lexicon_words,
@@ -37,7 +38,7 @@ class Decoder:
         return self._run(self._scores[:count])
 
 
-def load_numbactc(material: Material) -> Decoder:
+def load_numbactc(material: Material, unknown: bool = True) -> Decoder:
     """The decoder of a task."""
     numbactc = importlib.import_module("numbactc")
     if material.task.beam == 0:
@@ -49,7 +50,7 @@ def load_numbactc(material: Material) -> Decoder:
     options = {
         "token_threshold": None if material.cut.token == -math.inf else material.cut.token,
         "beam_threshold": None if material.cut.beam == -math.inf else -material.cut.beam,
-    } | _language(numbactc, material)
+    } | _language(numbactc, material, unknown)
 
     def run(scores: Any) -> list[list[int]]:
         found = numbactc.beam_search_decode(scores, beam_size=material.task.beam, batch_first=True, **options)
@@ -58,17 +59,29 @@ def load_numbactc(material: Material) -> Decoder:
     return Decoder(material, run)
 
 
-def _language(numbactc: Any, material: Material) -> dict[str, Any]:
-    """The options that a task with a language model adds."""
+def _language(numbactc: Any, material: Material, unknown: bool) -> dict[str, Any]:
+    """The options that a task with a language model adds; `unknown` lets words in that the lexicon has not."""
     if material.task.model is None:
         return {}
     if material.task.model == "token":
         model = numbactc.NgramLM.read(material.arpa, labels=material.labels)
-        return {"language_model": model, "lm_weight": TOKEN_LM_WEIGHT, "token_bonus": 0.0}
-    lexicon = numbactc.Lexicon.from_characters(lexicon_words(), material.labels)
-    model = numbactc.NgramLM.read(material.arpa)
-    return {"language_model": model, "lm_weight": LM_WEIGHT, "token_bonus": WORD_BONUS, "lexicon": lexicon}
+        return {"language_model": model, "lm_weight": TOKEN_LM_WEIGHT}
+    return {
+        "language_model": numbactc.NgramLM.read(material.arpa),
+        "lm_weight": LM_WEIGHT,
+        "word_bonus": WORD_BONUS,
+        "lexicon": numbactc.Lexicon.from_characters(lexicon_words(), material.labels),
+        "unknown_penalty": -UNKNOWN_PENALTY * LM_WEIGHT * math.log(10) if unknown else None,
+    }
 
 
 
-OURS = Searcher("numbactc", ("numbactc", "numba", "torch"), True, lambda task: True, load_numbactc)
+_MODULES = ("numbactc", "numba", "torch")
+OURS = Searcher("numbactc", _MODULES, True, lambda task: True, load_numbactc)
+ONLY_KNOWN = Searcher(
+    "numbactc (known words)",
+    _MODULES,
+    True,
+    lambda task: task.model == "word",
+    lambda material: load_numbactc(material, unknown=False),
+)
