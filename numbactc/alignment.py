@@ -88,16 +88,16 @@ def forced_align(
         N = 0                                          an empty list
         =============================================  ======================================================
 
-    Ties are settled one way on every device: among paths of the same score, the one is taken that ends in its last
-    label, not in the blank behind it, and that, followed back from there frame by frame, stays in its state where it
-    can, else comes from the state before, else over a blank from the label before.
+    Ties are settled one way on every device. The path ends in its last label, not in the blank behind it, if both are
+    as good; and followed back from there, frame by frame, it stays in its state where no other way to come there is
+    better, else comes from the state before, else over a blank from the label before.
 
     A wildcard matches any stretch of one or more frames. In each it has the score of the frame's best class, blank or
-    not, less `wildcard_cost`: so the path is the best among those of all texts that could stand in its place. A score
-    of 0 in each frame, that of a class of probability 1, would beat the labels beside it wherever the model is not
-    quite sure, and leave them one frame each. As the best class it leaves to them what is theirs, and the cost is there
-    so that it does so in a tie. A higher one keeps it from what labels explain nearly as well. In the path its frames
-    are the wildcard's number. Two wildcards in a row are separated by a blank, as equal labels are.
+    not, less `wildcard_cost`: it stands for whatever the model hears there. A score of 0 in each frame, that of a class
+    of probability 1, would beat the labels beside it wherever the model is not quite sure, and leave them one frame
+    each. As the best class it leaves to them what is theirs, and the cost is there so that it does so in a tie. A
+    higher one keeps it from what labels explain nearly as well. In the path its frames have the wildcard's number. Two
+    wildcards in a row are separated by a blank, as equal labels are.
 
     Notes:
         Sums are in float64 from the first frame on, whatever the dtype: a path over 200,000 frames is exact to some
