@@ -131,10 +131,17 @@ CUDA_BREAKS = [
     ),
     Break(
         "GPU alignment: a tie goes to the step",
+        TRACEBACK,
+        "stepped = blank[0] > best",
+        "stepped = blank[0] >= best",
+        f"{ALIGNMENT} ties",
+    ),
+    Break(
+        "GPU alignment: the origin of a tie is the step's",
         VITERBI,
         "                if b > best:",
         "                if b >= best:",
-        f"{ALIGNMENT} ties",
+        f"{ALIGNMENT} origins_survive",
     ),
     Break(
         "GPU alignment: the last blank wins a tie",

@@ -1,4 +1,4 @@
-"""What only a GPU can show of alignments and what goes with them: the CPU's paths at any size, streams, threads, memory.
+"""What only a GPU can show of alignments: the CPU's paths at any size, streams, threads, memory.
 
 `make test-gpu` runs these after the tests of alignments have run on the GPU. Where there is none they are skipped.
 """
