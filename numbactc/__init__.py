@@ -8,6 +8,8 @@
 from numbactc.alignment import Alignment, forced_align
 from numbactc.decoding import BestPath, Hypothesis, beam_search_decode, greedy_decode
 from numbactc.enumeration import enumerate_alignments
+from numbactc.language_model import NgramLM
+from numbactc.lexicon import Lexicon
 from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
 from numbactc.occupancy import Posteriors, posteriors
 from numbactc.plotting import plot_alignment, plot_lattice, plot_posteriors
@@ -21,6 +23,8 @@ __all__ = [
     "CTCLoss",
     "CTCLossWithLogits",
     "Hypothesis",
+    "Lexicon",
+    "NgramLM",
     "Posteriors",
     "TokenSpan",
     "WordSpan",

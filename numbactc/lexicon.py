@@ -121,7 +121,7 @@ class Lexicon:
 
     @cached_property
     def trie(self) -> "_dispatch_language.Trie":
-        """All spellings as arrays for a kernel: see `numbactc.kernels.cpu.trie`."""
+        """All spellings as arrays for a kernel: see `numbactc.kernels.automata`."""
         return _dispatch_language.trie([tokens for _, tokens in self.spellings], [word for word, _ in self.spellings])
 
     @cached_property

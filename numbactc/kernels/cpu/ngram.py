@@ -1,33 +1,11 @@
-"""A back-off n-gram model as an automaton: a state for each history, an arc for each n-gram.
-
-The arc of an n-gram leaves the state of its history by its last word. The arcs of the empty history, state 0, come
-first and in the order of the vocabulary, so that the arc of a unigram has the number of its word and needs no search.
-"""
-
-from typing import NamedTuple
+"""A step, and a walk, through the automaton of a back-off n-gram model."""
 
 import numpy as np
 
+from numbactc.kernels.automata import Automaton as Automaton
 from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu.hashing import find
 from numbactc.kernels.jit import entry, inlined
-
-
-class Automaton(NamedTuple):
-    """V words, A arcs, S states; natural logarithms."""
-
-    keys: np.ndarray
-    """(H,) int64, a hash table of the arcs of other states than 0: state * V + word, -1 where empty."""
-    arcs: np.ndarray
-    """(H,) int32 the arc of each slot."""
-    log_probs: np.ndarray
-    """(A,) float64 of the word after the history."""
-    next_states: np.ndarray
-    """(A,) int32 the longest history that matters after the word."""
-    backoffs: np.ndarray
-    """(S,) float64 what is added when a state has no arc for a word."""
-    backoff_states: np.ndarray
-    """(S,) int32 the state to look in then; of shorter histories, hence smaller numbers. State 0 has 0."""
 
 
 @inlined

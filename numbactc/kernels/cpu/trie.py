@@ -1,25 +1,11 @@
 """A lexicon as a trie: a node for each beginning of a spelling, found by its parent and the token that leads to it."""
 
-from typing import NamedTuple
-
 import numpy as np
 
+from numbactc.kernels.automata import Trie as Trie
 from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu.hashing import find
 from numbactc.kernels.jit import entry, inlined
-
-
-class Trie(NamedTuple):
-    """M nodes, W spellings; node 0 is the root, and children have larger numbers than their parents."""
-
-    keys: np.ndarray
-    """(H,) int64, a hash table of all nodes but the root: `arc(parent, token)`, -1 where empty."""
-    children: np.ndarray
-    """(H,) int32 the node of each slot."""
-    word_starts: np.ndarray
-    """(M + 1,) int32 words[word_starts[m] : word_starts[m + 1]] are those that end at node m."""
-    words: np.ndarray
-    """(W,) int32 numbers of words, increasing at each node: homophones share one."""
 
 
 @inlined
