@@ -141,9 +141,10 @@ def test_bad_scores_hurt_nobody_else() -> None:
     """NaN or +inf of a class of the target, or of the blank; elsewhere they are not read."""
     batch = random_batch(50, 6, 9, 12, ragged=False)
     batch.targets[:] = [[1 + label % 4 for label in target] for target in batch.targets]
+    batch.targets[1] = [1, 2, 3]
     expected = align(batch)
     scores = batch.scores.clone()
-    scores[49, 1, 0] = math.nan
+    scores[49, 1, 1] = math.nan  # where only label 3 and the blank can be on a path
     scores[0, 2, batch.targets[2][-1]] = math.inf
     scores[:, 3, 8] = math.nan
     scores[20, 4] = -math.inf
