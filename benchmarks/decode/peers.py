@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.decode.posteriors import BLANK
 from benchmarks.decode.tasks import (
+    BEAMS,
     EXACT,
     FAST_CTC,
     LM_WEIGHT,
@@ -228,7 +229,7 @@ SEARCHERS: dict[str, Searcher] = {
             "flashlight-text",
             ("flashlight", "kenlm"),
             True,
-            lambda task: task.beam > 0 and task.cut in (EXACT, PYCTC),
+            lambda task: task.beam > 0 and task.cut in (EXACT, BEAMS),
             load_flashlight,
         ),
     )
