@@ -19,9 +19,10 @@ from alignment_breaks import ALIGNMENT_BREAKS
 from breaks import BREAKS as CPU_BREAKS
 from breaks import Break
 from cuda_breaks import CUDA_BREAKS
+from pyctcdecode_breaks import PYCTCDECODE_BREAKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BREAKS = [*CPU_BREAKS, *ALIGNMENT_BREAKS, *CUDA_BREAKS]
+BREAKS = [*CPU_BREAKS, *ALIGNMENT_BREAKS, *CUDA_BREAKS, *PYCTCDECODE_BREAKS]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
 
 
