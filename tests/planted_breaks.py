@@ -15,12 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from beam_breaks import BEAM_BREAKS
 from breaks import BREAKS as CPU_BREAKS
 from breaks import Break
 from cuda_breaks import CUDA_BREAKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BREAKS = [*CPU_BREAKS, *CUDA_BREAKS]
+BREAKS = [*CPU_BREAKS, *CUDA_BREAKS, *BEAM_BREAKS]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
 
 
