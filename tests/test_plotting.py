@@ -240,6 +240,7 @@ def test_labels_never_touch(width: float, layout: str | None) -> None:
     _, spans = speech("many letters with little room", 100, frames_each=1, gap=2)
     words = [word("many", 1, 12), word("letterswithlittle", 14, 20), word("room", 24, 90)]
     _, ax = plt.subplots(figsize=(width, 3), layout=layout)
+    ax.set_ylabel("high\nenough\nto make\nthe axes\nnarrow")
     numbactc.plot_alignment(spans, spectrogram(5, 100), words, symbols=SYMBOLS, ax=ax)
     ax.set_title("over all of them")
     ax.figure.canvas.draw()
