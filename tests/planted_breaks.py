@@ -18,9 +18,10 @@ from pathlib import Path
 from breaks import BREAKS as CPU_BREAKS
 from breaks import Break
 from cuda_breaks import CUDA_BREAKS
+from language_model_breaks import LANGUAGE_MODEL_BREAKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BREAKS = [*CPU_BREAKS, *CUDA_BREAKS]
+BREAKS = [*CPU_BREAKS, *CUDA_BREAKS, *LANGUAGE_MODEL_BREAKS]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
 
 
