@@ -28,24 +28,16 @@ def drawn_scores(frames: int, classes: int, peaky: float = 2.0) -> torch.Tensor:
     return (peaky * torch.randn(frames, classes, dtype=torch.float64)).log_softmax(-1)
 
 
-def ranked(scores: torch.Tensor, blank: int, extra: Callable[[Text], Extra]) -> list[tuple[float, Text]]:
-    """Every text that may be, the best first."""
-    totals = [(known.log_prob + extra(text).total, text) for text, known in texts_of(scores, blank).items()]
-    return sorted((pair for pair in totals if pair[0] > -math.inf), reverse=True)
-
-
 def check(scores: torch.Tensor, blank: int, extra: Callable[[Text], Extra], **options: object) -> None:
     """A beam with room for all finds every text, in order, with the exact numbers."""
-    expected = ranked(scores, blank, extra)
-    found = decode(scores, EVERYTHING, EVERYTHING, blank=blank, **options)
-    found = [each for each in found if each.score > -math.inf]
-    assert len(found) == len(expected)
     exact = {text: known.log_prob for text, known in texts_of(scores, blank).items()}
-    totals = dict((text, total) for total, text in expected)
-    for each, (total, _) in zip(found, expected, strict=True):
+    totals = {text: log_prob + extra(text).total for text, log_prob in exact.items()}
+    expected = sorted((total for total in totals.values() if total > -math.inf), reverse=True)
+    found = decode(scores, EVERYTHING, EVERYTHING, blank=blank, **options)
+    assert [each.score for each in found if each.score > -math.inf] == pytest.approx(expected, abs=1e-9)
+    for each in found[: len(expected)]:
         text = tuple(each.tokens.tolist())
-        assert each.score == pytest.approx(total, abs=1e-9), "in order"
-        assert each.score == pytest.approx(totals[text], abs=1e-9), "of this text"
+        assert each.score == pytest.approx(totals[text], abs=1e-9)
         assert each.log_prob == pytest.approx(exact[text], abs=1e-9)
         assert each.lm_score == pytest.approx(extra(text).lm_score, abs=1e-9)
 
@@ -56,9 +48,8 @@ def drawn_model(labels: Sequence[str], order: int, smoothing: str = "witten-bell
     return NgramLM.train(texts, order, labels=labels, smoothing=smoothing)
 
 
-@pytest.mark.parametrize("token_bonus", [0.0, 0.7, -0.7])
-@pytest.mark.parametrize("lm_weight", [0.0, 0.5, 1.0, 2.5])
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize(("lm_weight", "token_bonus"), [(0.0, 0.7), (0.5, 0.0), (1.0, -0.7), (2.5, 1.5)])
+@pytest.mark.parametrize("order", [1, 2, 4])
 def test_every_text_with_a_model_of_tokens(order: int, lm_weight: float, token_bonus: float) -> None:
     for frames, labels in [(5, ["", "a", "b"]), (4, ["a", "b", "", "c"]), (1, ["a", ""]), (5, ["a", "", "b", "c"])]:
         lm = drawn_model(labels, order)
@@ -76,10 +67,13 @@ def test_every_text_with_a_model_of_tokens(order: int, lm_weight: float, token_b
 @pytest.mark.parametrize("smoothing", ["kneser-ney", "witten-bell"])
 def test_classes_that_the_model_does_not_know(smoothing: str) -> None:
     """They count as <unk>, in their own place and in the history of the next."""
-    lm = NgramLM.train([["a", "x", "a"], ["x", "a"]], 3, labels=["", "a"], smoothing=smoothing).with_labels(["", "a", "?"])
-    check(
-        drawn_scores(5, 3), 0, lambda text: Extra(lm.score(text), lm.score(text)), language_model=lm, lm_weight=1.0
-    )
+    lm = NgramLM.train([["a", "x", "a"], ["x", "a"]], 3, labels=["", "a"], smoothing=smoothing)
+    lm = lm.with_labels(["", "a", "?"])
+
+    def extra(text: Text) -> Extra:
+        return Extra(lm.score(text), lm.score(text))
+
+    check(drawn_scores(5, 3), 0, extra, language_model=lm, lm_weight=1.0)
 
 
 def test_no_frames() -> None:
@@ -126,18 +120,15 @@ def word_extra(
     return extra
 
 
-@pytest.mark.parametrize("penalty", [None, 0.0, 3.0])
-@pytest.mark.parametrize("lm_weight", [0.0, 0.8, 2.0])
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize(("lm_weight", "penalty"), [(0.0, None), (0.8, None), (0.8, 0.0), (2.0, 3.0)])
+@pytest.mark.parametrize("order", [1, 3])
 def test_every_text_with_a_model_of_words(order: int, lm_weight: float, penalty: float | None) -> None:
     lexicon = Lexicon.from_characters(WORDS, LETTERS)
     lm = NgramLM.train([random.choices(WORDS, k=random.randrange(1, 5)) for _ in range(8)] + [["b", "zzz"]], order)
     extra = word_extra(lexicon, lm, lm_weight, lambda text: words_of(text, 1), math.inf if penalty is None else penalty)
     for frames in (1, 3, 5):
         scores = drawn_scores(frames, len(LETTERS))
-        check(
-            scores, 0, extra, language_model=lm, lexicon=lexicon, lm_weight=lm_weight, unknown_penalty=penalty
-        )
+        check(scores, 0, extra, language_model=lm, lexicon=lexicon, lm_weight=lm_weight, unknown_penalty=penalty)
 
 
 def test_words_that_are_spelled_alike() -> None:
@@ -197,7 +188,7 @@ def test_a_model_changes_the_answer() -> None:
     """Scores that leave it open are settled by the model: "the" against "teh"."""
     labels = ["", *"eht"]
     scores = torch.full((3, 4), 0.01, dtype=torch.float64)
-    scores[0, 3], scores[1, 1], scores[1, 2], scores[2, 1], scores[2, 2] = 1.0, 0.5, 0.49, 0.49, 0.5
+    scores[0, 3], scores[1, 1], scores[1, 2], scores[2, 1], scores[2, 2] = 1.0, 0.6, 0.4, 0.4, 0.6
     lm = NgramLM.train(["the", "he", "the the"], 3, labels=labels)
 
     def text_of(best: Hypothesis) -> str:
