@@ -1,6 +1,7 @@
 # make demo        on a fresh machine: environment, spoken corpus, training, error rates, pictures
 # make test        the whole of pytest, doctests included
 # make lint        ruff and mypy
+# make docs        run the pages of docs/: their pictures, and what they print
 # make bench-cpu   speed, accuracy, memory and start-up next to PyTorch and optax; writes benchmarks/results and figures
 # make test-gpu    every test of the losses on CUDA tensors, and what only a GPU can show; some minutes
 # make bench-gpu   time, host time, memory and kernels next to PyTorch, cuDNN and optax; writes benchmarks/results/gpu.*
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench-cpu test-gpu bench-gpu sanitize needs-gpu clean
+.PHONY: help demo test lint docs bench-cpu test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -40,9 +41,12 @@ test: $(VENV)/.test
 # recipes and tests have a module of the same name here and there, so each folder is checked by itself
 lint: $(VENV)/.test
 	$(BIN)/ruff check
-	$(BIN)/mypy numbactc benchmarks
+	$(BIN)/mypy numbactc benchmarks docs
 	$(BIN)/mypy tests/*.py
 	$(BIN)/mypy tests/recipe/*.py recipes/librispeech/*.py
+
+docs: $(VENV)/.test
+	$(BIN)/python -m docs.pages
 
 bench-cpu: $(VENV)/.test
 	$(BIN)/python -m benchmarks.run

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from numbactc import _threads
+from numbactc import _dispatch_scoring, _threads
+from numbactc._dispatch_scoring import Extras
 from numbactc._validation_decoding import Pruning
 from numbactc._views import flat_view
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numbactc.kernels.cpu.beam import State
     from numbactc.kernels.cpu.candidates import Settings, Workspace
     from numbactc.kernels.cpu.prefixes import Prefixes
+    from numbactc.kernels.cpu.scoring import Scorer, Standing
 
 SMALLEST = 1 << 10
 """Nodes that a search has room for at first, at least."""
@@ -27,6 +29,8 @@ class Found(NamedTuple):
 
     scores: np.ndarray
     """(n,) float64 nats"""
+    lm_scores: np.ndarray
+    """(n,) float64 nats, of the language model, unweighted."""
     lengths: np.ndarray
     """(n,) int64"""
     tokens: np.ndarray
@@ -40,19 +44,18 @@ class Found(NamedTuple):
 class Search:
     """The beam of one utterance, or of one after the other."""
 
-    def __init__(self, classes: int, settings: "Settings") -> None:
-        from numbactc.kernels.cpu import beam
-
+    def __init__(self, classes: int, settings: "Settings", scorer: "Scorer") -> None:
         self.classes = classes
         self.settings = settings
-        self.state = _state(settings.width)
+        self.scorer = scorer
+        self.state = _state(settings.width, scorer.active)
         self.work = _workspace(settings.width, classes)
-        beam.start(self.state)
+        self.restart()
 
     def restart(self) -> None:
         from numbactc.kernels.cpu import beam
 
-        beam.start(self.state)
+        beam.start(self.state, self.scorer)
 
     def advance(self, scores: Tensor, utterance: int, frames: int) -> None:
         """Read that many frames of an utterance of scores (T, N, C)."""
@@ -61,7 +64,9 @@ class Search:
         storage, strides = flat_view(scores)
         done = 0
         while True:
-            done = beam.advance(self.state, self.work, self.settings, storage, strides, utterance, done, frames)
+            done = beam.advance(
+                self.state, self.work, self.settings, self.scorer, storage, strides, utterance, done, frames
+            )
             if done == frames:
                 return
             self.state = _doubled(self.state, self.classes)
@@ -70,17 +75,26 @@ class Search:
         from numbactc.kernels.cpu import beam
 
         fate = self.state.counts[beam.FATE]
-        scores, lengths, tokens, times = beam.best_prefixes(self.state, n_best if fate == beam.ALIVE else 0)
-        return Found(scores, lengths, tokens, times, bool(fate != beam.NOT_A_NUMBER))
+        width = self.settings.width
+        scores, lm_scores, places, lengths = np.empty(width), np.empty(width), *np.empty((2, width), np.int64)
+        count = beam.rank(self.state, self.scorer, scores, lm_scores, places, lengths) if fate == beam.ALIVE else 0
+        count = min(count, n_best)
+        places, lengths = places[:count], lengths[:count]
+        tokens, times = np.empty((2, int(lengths.sum())), np.int64)
+        beam.spell(self.state, places, lengths, tokens, times)
+        return Found(scores[:count], lm_scores[:count], lengths, tokens, times, bool(fate != beam.NOT_A_NUMBER))
 
 
-def search(scores: Tensor, lengths: np.ndarray, n_best: int, settings: "Settings") -> list[Found]:
+def search(
+    scores: Tensor, lengths: np.ndarray, n_best: int, settings: "Settings", extras: Extras
+) -> list[Found]:
     """The best prefixes of each utterance of scores (T, N, C) on the CPU."""
     utterances, classes = scores.shape[1:]
+    scorer = _dispatch_scoring.scorer(extras)
     results: list[Found | None] = [None] * utterances
 
     def run(some: np.ndarray) -> None:
-        beam = Search(classes, settings)
+        beam = Search(classes, settings, scorer)
         for n in some.tolist():
             beam.restart()
             beam.advance(scores, n, int(lengths[n]))
@@ -96,24 +110,29 @@ def settings(blank: int, width: int, pruning: Pruning) -> "Settings":
     return Settings(blank, width, math.exp(-pruning.beam_threshold), pruning.token_threshold)
 
 
-def _state(width: int) -> "State":
+def _state(width: int, scored: bool) -> "State":
     from numbactc.kernels.cpu.beam import State
     from numbactc.kernels.cpu.prefixes import Beam
 
-    def pair(dtype: type) -> np.ndarray:
-        return np.empty((2, width), dtype)
-
-    beams = Beam(
-        pair(np.int32), pair(np.float64), pair(np.float64), pair(np.float64), pair(np.float64),
-        pair(np.int32), pair(np.int32),
-    )  # fmt: skip
+    even, odd = (
+        Beam(
+            node=np.empty(width, np.int32),
+            blank=np.empty(width),
+            label=np.empty(width),
+            best_blank=np.empty(width),
+            best_label=np.empty(width),
+            moment_blank=np.empty(width, np.int32),
+            moment_label=np.empty(width, np.int32),
+        )
+        for _ in range(2)
+    )
     nodes = SMALLEST
     while nodes < 8 * width:
         nodes *= 2
-    return State(_prefixes(nodes, 2 * nodes), beams, np.empty(5, np.int64), np.empty(1))
+    return State(_prefixes(nodes, 2 * nodes, scored), even, odd, np.empty(5, np.int64), np.empty(1))
 
 
-def _prefixes(nodes: int, moments: int) -> "Prefixes":
+def _prefixes(nodes: int, moments: int, scored: bool) -> "Prefixes":
     from numbactc.kernels.cpu.hashing import capacity
     from numbactc.kernels.cpu.prefixes import Prefixes
 
@@ -122,6 +141,7 @@ def _prefixes(nodes: int, moments: int) -> "Prefixes":
         parent=np.empty(nodes, np.int32),
         token=np.empty(nodes, np.int32),
         place=np.empty(nodes, np.int32),
+        standing=_standing(nodes if scored else 1),
         keys=np.empty(slots, np.int64),
         nodes=np.empty(slots, np.int32),
         before=np.empty(moments, np.int32),
@@ -131,17 +151,34 @@ def _prefixes(nodes: int, moments: int) -> "Prefixes":
     )
 
 
+def _standing(nodes: int) -> "Standing":
+    from numbactc.kernels.cpu.scoring import Standing
+
+    return Standing(
+        factor=np.empty(nodes),
+        nats=np.empty(nodes),
+        context=np.empty(nodes, np.int32),
+        spelling=np.empty(nodes, np.int32),
+        hot=np.empty(nodes, np.int32),
+    )
+
+
 def _doubled(state: "State", classes: int) -> "State":
     """The same state with room for twice as many nodes and moments."""
     from numbactc.kernels.cpu import beam
 
     old = state.prefixes
-    new = _prefixes(2 * old.parent.size, 2 * old.before.size)
+    new = _prefixes(2 * old.parent.size, 2 * old.before.size, old.standing.factor.size > 1)
     for name in ("parent", "token", "place", "before", "frame", "used"):
-        array = getattr(old, name)
-        getattr(new, name)[: array.size] = array
+        _copy(getattr(old, name), getattr(new, name))
+    for array, longer in zip(old.standing, new.standing, strict=True):
+        _copy(array, longer)
     beam.rebuild(new, classes)
     return state._replace(prefixes=new)
+
+
+def _copy(array: np.ndarray, longer: np.ndarray) -> None:
+    longer[: array.size] = array
 
 
 def _workspace(width: int, classes: int) -> "Workspace":

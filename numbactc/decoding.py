@@ -1,16 +1,19 @@
 """Text out of scores: the best path of each utterance, and its most likely texts by prefix beam search."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from numbactc import _devices, _dispatch_beam, _validation_decoding
+from numbactc import _devices, _dispatch_beam, _scoring, _validation_decoding
 from numbactc._dispatch_beam import Found
 from numbactc._validation import Lengths
 from numbactc._validation_decoding import Utterances
+from numbactc.language_model import NgramLM
+from numbactc.lexicon import Lexicon
 
 
 class BestPath(NamedTuple):
@@ -114,6 +117,14 @@ def beam_search_decode(
     *,
     blank: int = 0,
     batch_first: bool = False,
+    language_model: NgramLM | None = None,
+    lm_weight: float = 0.5,
+    token_bonus: float = 0.0,
+    word_bonus: float = 0.0,
+    lexicon: Lexicon | None = None,
+    unknown_penalty: float | None = None,
+    hotwords: Mapping[Sequence[int], float] | None = None,
+    boundary: int | None = None,
     beam_threshold: float | None = None,
     token_threshold: float | None = None,
 ) -> list[list[Hypothesis]]:
@@ -129,6 +140,14 @@ def beam_search_decode(
     back is the same as before. Nothing else is dropped unless a threshold is given: if the beam has room for all, the
     result is exact.
 
+    What ranks texts, and beginnings of texts, is the score
+
+        log P(text)  +  lm_weight * lm_score(text)  +  token_bonus * tokens  +  word_bonus * words
+                     -  penalties of unknown words  +  bonuses of hotwords
+
+    where a model of tokens counts with each token, a model of words with each word that ends; the last word ends with
+    the text, and then `</s>` is scored. It is searched as exactly as the first term alone.
+
     Args:
         log_probs: (T, N, C), or (T, C) for a single utterance, float32, float64, bfloat16 or float16, with any strides:
             logarithms to base e, as from `log_softmax` over C. T frames, N utterances, C classes. The search runs on
@@ -138,12 +157,24 @@ def beam_search_decode(
         n_best: how many texts are returned for each utterance, from 1 to beam_size.
         blank: the class that stands for no token, from 0 to C - 1.
         batch_first: log_probs is (N, T, C). Nothing is copied for it.
+        language_model: a `numbactc.NgramLM` of tokens, with labels for the C classes, or of words, with a lexicon.
+        lm_weight: what its log-probabilities are multiplied by, at least 0.
+        token_bonus: nats for each token; models of language like short texts.
+        word_bonus: nats for each word; needs a lexicon.
+        lexicon: a `numbactc.Lexicon`: texts consist of its words, with its boundary between them, before the first or
+            after the last, once or more often. Without a boundary, a word ends where a token comes that begins words;
+            such tokens must not be inside of words then. Of words spelled alike the language model's best counts.
+        unknown_penalty: nats, at least 0, by which a word that is not in the lexicon lowers the score, and 1/6 of it
+            more for each token from the seventh; the language model sees `<unk>`. None: there are no such words.
+        hotwords: a bonus in nats for each occurrence of a sequence of tokens. A beginning of one has a part of its
+            bonus until it is clear that it does not go on. They count as whole words if there is a boundary.
+        boundary: the token between words, for hotwords; None for that of the lexicon, if there is one.
         beam_threshold: nats, at least 0: drop beginnings that are less likely than the best one by more than this.
         token_threshold: nats: a class below this log-probability extends no text in that frame, unless it is the best.
 
     Returns:
         For each utterance, one for (T, C), its hypotheses with the best score first: at least one and at most n_best.
-        There are fewer if the beam holds fewer.
+        There are fewer if the beam holds fewer, or if others in it end within a word that is none of the lexicon's.
 
     Raises:
         TypeError: an argument of another type or dtype.
@@ -161,6 +192,8 @@ def beam_search_decode(
         a score of NaN or +inf                         the empty text alone; score and log_prob NaN
         a beginning less likely than the best one by   dropped
         1e-260 (599 nats) or more
+        the beam holds no text that ends with a        those that end within one, scored as they are, without `</s>`
+        word, and unknown words are forbidden
         frames beyond the length                       not read
         equally likely texts                           in an order that depends on nothing but the scores
         =============================================  ==========================================================
@@ -170,8 +203,9 @@ def beam_search_decode(
         scores. The same input gives the same bits on every run, with any number of threads and in any batch.
         Utterances are shared among `torch.get_num_threads()` threads; any number of Python threads may call at once.
 
-        A beam loses the mass of the paths that it drops, so `score` is at most `log_prob` but for round-off, which the
-        loss computes from all frames. Memory grows with beam_size and with the length of the texts, not with T.
+        A beam loses the mass of the paths that it drops, so without extras `score` is at most `log_prob`, which the
+        loss computes from all frames, but for round-off. Memory grows with beam_size and with the length of the texts,
+        not with T.
 
     References:
         Graves: Supervised Sequence Labelling with Recurrent Neural Networks. 2012, section 7.5.
@@ -188,14 +222,27 @@ def beam_search_decode(
         tensor([1]) 0.64 tensor([], dtype=torch.int64) 0.36
         >>> numbactc.greedy_decode(log_probs)[0].tokens
         tensor([], dtype=torch.int64)
+
+        A model that has learnt that b follows a, where the scores are in doubt between b and c:
+
+        >>> labels = ["<blank>", "a", "b", "c"]
+        >>> lm = numbactc.NgramLM.train(["ab", "abab", "ba"], 2, labels=labels, smoothing="witten-bell")
+        >>> log_probs = torch.tensor([[0.1, 0.9, 0.0, 0.0], [0.1, 0.0, 0.4, 0.5]]).log()
+        >>> texts = [numbactc.beam_search_decode(log_probs, language_model=model)[0][0].tokens for model in (None, lm)]
+        >>> ["".join(labels[token] for token in tokens) for tokens in texts]
+        ['ac', 'ab']
     """
     utterances = _validation_decoding.check_utterances(log_probs, lengths, blank, batch_first)
     beam_size = _validation_decoding.check_count("beam_size", beam_size)
     n_best = _validation_decoding.check_count("n_best", n_best, beam_size, "beam_size")
     pruning = _validation_decoding.check_pruning(beam_threshold, token_threshold)
+    extras = _scoring.check_extras(
+        utterances.scores.shape[2], utterances.blank, language_model, lm_weight, token_bonus, word_bonus, lexicon,
+        unknown_penalty, hotwords, boundary,
+    )  # fmt: skip
     on_cpu = utterances._replace(scores=utterances.scores.cpu())
     settings = _dispatch_beam.settings(on_cpu.blank, beam_size, pruning)
-    found = _dispatch_beam.search(on_cpu.scores, on_cpu.lengths, n_best, settings)
+    found = _dispatch_beam.search(on_cpu.scores, on_cpu.lengths, n_best, settings, extras)
     return _hypotheses(found, on_cpu)
 
 
@@ -211,7 +258,7 @@ def _at_least_one(found: Found) -> Found:
     if found.scores.size:
         return found
     score = -math.inf if found.is_number else math.nan
-    return found._replace(scores=np.array([score]), lengths=np.zeros(1, np.int64))
+    return found._replace(scores=np.array([score]), lm_scores=np.zeros(1), lengths=np.zeros(1, np.int64))
 
 
 def _log_probs(found: list[Found], utterances: Utterances) -> list[np.ndarray]:
@@ -241,6 +288,6 @@ def _hypotheses_of(found: Found, log_probs: np.ndarray) -> list[Hypothesis]:
     ends = np.cumsum(found.lengths)[:-1]
     texts = zip(np.split(found.tokens, ends), np.split(found.times, ends), strict=True)
     return [
-        Hypothesis(torch.from_numpy(tokens), torch.from_numpy(times), float(score), float(exact), 0.0)
-        for (tokens, times), score, exact in zip(texts, found.scores, log_probs, strict=True)
+        Hypothesis(torch.from_numpy(tokens), torch.from_numpy(times), float(score), float(exact), float(lm_score))
+        for (tokens, times), score, exact, lm_score in zip(texts, found.scores, log_probs, found.lm_scores, strict=True)
     ]

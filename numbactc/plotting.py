@@ -37,7 +37,7 @@ def plot_lattice(
 
     Args:
         states: (T, 2 L + 1) a number from 0 to 1 for each state in each frame, which shades it: a tensor or array, such
-            as `numbactc.posteriors(...).states[:, 0]`. T frames, L labels.
+            as the states that `numbactc.posteriors` gives for a single utterance. T frames, L labels.
         target: (L,) labels.
         path: (T,) a class for each frame, such as the path of `numbactc.forced_align`, drawn over the rest. It must
             become the target once runs are merged and blanks removed.
@@ -129,8 +129,8 @@ def plot_posteriors(
     touch stand in up to three rows; what fits in none is left out, so give a long utterance wide axes.
 
     Args:
-        probabilities: (T, C) from 0 to 1, a tensor or array: the softmax of a model, `log_probs.exp()`, or
-            `numbactc.posteriors(...).classes[:, 0]`, given a target. T frames, C classes.
+        probabilities: (T, C) from 0 to 1, a tensor or array: the softmax of a model, `log_probs.exp()`, or, given a
+            target, the classes that `numbactc.posteriors` gives for a single utterance. T frames, C classes.
         blank: the class that stands for no label: a dotted line.
         symbols: what to call each class, by its number; the number itself without. A space is "␣".
         frame_duration: seconds from one frame to the next, for an axis in seconds; frames without.
@@ -174,22 +174,24 @@ def _lines_of_posteriors(
     ax.set(ylim=(0, 1.02), ylabel="probability")
     ax.set_yticks([0, 0.5, 1])
     ax.spines[["top", "right"]].set_visible(False)
-    peaks = _peaks(values, blank)
-    in_order = sorted({c for c, _, _ in peaks}, key=lambda c: next(begin for label, begin, _ in peaks if label == c))
-    others = [c for c in shown if c != blank and c not in in_order]
-    colours = {c: COLOURS[i % len(COLOURS)] for i, c in enumerate([*in_order, *others])}
     if blank in shown:
         ax.plot(x, values[:, blank], color=DARK, linewidth=1, linestyle=(0, (1, 1.5)), label="blank")
         # half way up there is least in the way: models are sure
         ax.legend(loc="center right", fontsize=8, framealpha=0.9, edgecolor="none", borderpad=0.2)
     for c in shown:
         if c != blank:
-            ax.plot(x, values[:, c], color=colours[c], linewidth=1.5)
-            ax.fill_between(x, values[:, c], color=colours[c], alpha=0.18, linewidth=0)
+            ax.plot(x, values[:, c], color=_colour(c), linewidth=1.5)
+            ax.fill_between(x, values[:, c], color=_colour(c), alpha=0.18, linewidth=0)
     labels = [
-        Label(_drawing.name_of(c, symbols), time.edge(begin), time.edge(end), colours[c]) for c, begin, end in peaks
+        Label(_drawing.name_of(c, symbols), time.edge(begin), time.edge(end), _colour(c))
+        for c, begin, end in _peaks(values, blank)
     ]
     _drawing.draw_strip(ax, [Tier(labels, fontsize=11, most_rows=3)])
+
+
+def _colour(c: int) -> str:
+    """The same for a class in every picture."""
+    return COLOURS[c % len(COLOURS)]
 
 
 def _peaks(values: _drawing.Array, blank: int) -> list[tuple[int, int, int]]:

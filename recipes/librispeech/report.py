@@ -9,11 +9,10 @@ from typing import Any
 import librosa
 import matplotlib
 import torch
-import torchaudio
-from torch import Tensor
 
 import checkpoint
 import config as configs
+import numbactc
 from config import Config
 from data import Utterance, read_manifests
 from evaluate import line
@@ -50,62 +49,38 @@ def plot_curves(state: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def aligned_spans(log_probs: Tensor, labels: list[int]) -> list[tuple[int, int, int]]:
-    """(label, first frame, last frame + 1) of each label on the most probable alignment of (T, C) ``log_probs``."""
-    path, _ = torchaudio.functional.forced_align(log_probs[None], torch.tensor([labels]), blank=BLANK)
-    spans = torchaudio.functional.merge_tokens(path[0], torch.ones(len(log_probs)), blank=BLANK)
-    return [(span.token, span.start, span.end) for span in spans]
-
-
-def colour(label: int) -> Any:
-    """One of eight dark colours, so that neighbours in the alphabet differ."""
-    return plt.get_cmap("Dark2")(label % 8)
-
-
 def plot_alignment(utterance: Utterance, model: AcousticModel, config: Config, path: Path) -> None:
-    """The spectrogram with its aligned characters above and the posteriors over it."""
+    """The aligned characters and words over the spectrogram, and below it the posteriors."""
     tokens = Tokens(config.data.alphabet)
+    symbols = ["", *tokens.alphabet]
     features = config.features
     samples = read_audio(utterance.audio_filepath, features.sample_rate)
     inputs = LogMel(features)(samples)
     with torch.inference_mode():
         logits, _ = model(inputs[None], torch.tensor([len(inputs)]))
     log_probs = logits[:, 0].log_softmax(-1)
-    posteriors = log_probs.exp().numpy()
-    stride = features.hop_length * len(inputs) / len(log_probs) / features.sample_rate
-    seconds = [stride * (t + 0.5) for t in range(len(log_probs))]
-    duration = len(samples) / features.sample_rate
+    seconds = features.hop_length * len(inputs) / len(log_probs) / features.sample_rate
+    labels = tokens.encode(utterance.text)
+    (alignment,) = numbactc.forced_align(log_probs, torch.tensor(labels), [len(log_probs)], [len(labels)], BLANK)
+    words = numbactc.group_words(alignment.spans, separator=symbols.index(" "))
 
-    figure, axes = plt.subplots(figsize=(min(24.0, max(9.0, 4.6 * duration)), 4.2), layout="constrained")
+    width = min(24.0, max(9.0, 4.6 * utterance.duration))
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(width, 5.4), height_ratios=[1.2, 1], sharex=True, layout="constrained"
+    )
     power = librosa.feature.melspectrogram(
         y=samples.numpy(), sr=features.sample_rate, n_fft=512, hop_length=features.hop_length, n_mels=N_BANDS
     )
     decibel = librosa.power_to_db(power, ref=power.max(), top_db=70)
-    axes.imshow(decibel, origin="lower", aspect="auto", cmap="Greys", vmax=15, extent=(0, duration, 0, N_BANDS))
+    numbactc.plot_alignment(
+        alignment.spans, decibel, words, frames=len(log_probs), symbols=symbols, frame_duration=seconds, ax=above
+    )
     hertz = librosa.mel_frequencies(n_mels=N_BANDS + 2, fmax=features.sample_rate / 2)[1:-1]
     shown = [250, 500, 1000, 2000, 4000, 7000]
-    axes.set_yticks([float(abs(hertz - h).argmin()) + 0.5 for h in shown], [str(h) for h in shown])
-    axes.set(xlabel="time (s)", ylabel="mel frequency (Hz)")
-    axes.set_title(f"{utterance.id}: {utterance.text.lower()}", fontsize=11, pad=24)
-
-    over = axes.twinx()
-    over.set(ylim=(0, 1), ylabel="posterior", yticks=[0, 0.5, 1], xlim=(0, duration))
-    over.plot(seconds, posteriors[:, BLANK], color="black", linewidth=1, linestyle=":", label="blank")
-    spans = aligned_spans(log_probs, tokens.encode(utterance.text))
-    for label in sorted({label for label, _, _ in spans}):
-        curve = posteriors[:, label]
-        if tokens.decode([label]) == " ":
-            over.plot(seconds, curve, color="white", linewidth=1.6)
-            over.plot(seconds, curve, color="0.3", linewidth=0.8, label="space")
-            continue
-        over.fill_between(seconds, curve, color=colour(label), alpha=0.25, linewidth=0)
-        over.plot(seconds, curve, color=colour(label), linewidth=1.5)
-    for label, start, stop in spans:
-        character = tokens.decode([label])
-        if character != " ":
-            middle = stride * (start + stop) / 2
-            over.text(middle, 1.02, character, color=colour(label), ha="center", weight="bold", fontsize=12)
-    over.legend(loc="lower right", fontsize=8, ncols=2, framealpha=0.9)
+    above.set_yticks([float(abs(hertz - h).argmin()) + 0.5 for h in shown], [str(h) for h in shown])
+    above.set(ylabel="mel frequency (Hz)", title=utterance.id)
+    above.label_outer()
+    numbactc.plot_posteriors(log_probs.exp(), symbols=symbols, frame_duration=seconds, ax=below)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 

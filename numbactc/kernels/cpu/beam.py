@@ -23,13 +23,15 @@ from numbactc.kernels.cpu.candidates import (
     stay,
 )
 from numbactc.kernels.cpu.load import widen
-from numbactc.kernels.cpu.prefixes import Beam, Prefixes, side_of
+from numbactc.kernels.cpu.prefixes import Beam, Prefixes
 from numbactc.kernels.cpu.rows import row_is_bad, row_max
+from numbactc.kernels.cpu.scoring import last_gain, stand_at_child, stand_at_root
 from numbactc.kernels.cpu.selection import sort_descending
+from numbactc.kernels.flat import flat
 from numbactc.kernels.jit import entry, inlined, kernel
 
-SIDE, SIZE, FRAMES, EXPONENT, FATE = range(5)
-"""Places in `State.counts`: which side of the beams is the last frame's, how many prefixes are in it, how many frames
+ODD, SIZE, FRAMES, EXPONENT, FATE = range(5)
+"""Places in `State.counts`: whether the last frame's beam is the odd one, how many prefixes are in it, how many frames
 have been read, the scale's exponent, and how the search fares."""
 
 ALIVE, IMPASSE, NOT_A_NUMBER = range(3)
@@ -42,8 +44,9 @@ class State(NamedTuple):
     """All that a search knows between two frames."""
 
     prefixes: Prefixes
-    beams: Beam
-    """Each array is (2, W)."""
+    even: Beam
+    odd: Beam
+    """The last frame's beam is one or the other, by turns; the other is for the next frame's."""
     counts: np.ndarray
     """(5,) int64"""
     scale: np.ndarray
@@ -51,48 +54,57 @@ class State(NamedTuple):
 
 
 @entry
-def start(state):
+def start(state, scorer):
     """The state before the first frame."""
-    state = borrow(state)
-    state.counts[:] = 0
+    state, scorer = flat(state), flat(scorer)
+    tree.fill(state.counts, state.counts.size, 0)
     state.counts[SIZE] = 1
     state.scale[0] = 0.0
-    tree.plant(state.prefixes, side_of(state.beams, 0))
+    tree.plant(state.prefixes, state.even)
+    stand_at_root(scorer, state.prefixes.standing)
 
 
 @entry
 def rebuild(prefixes, classes):
     """Fill the table of prefixes that have moved to larger arrays."""
-    tree.fill_table(borrow(prefixes), classes)
+    tree.fill_table(flat(prefixes), classes)
 
 
 @entry
-def advance(state, work, settings, storage, strides, utterance, begin, end):
+def advance(state, work, settings, scorer, storage, strides, utterance, begin, end):
     """Read frames from begin to end of an utterance, as far as memory lasts; returns the first that was not read.
 
     Score (t, n, c) is at storage[t * strides[0] + n * strides[1] + c * strides[2]].
     """
-    state, work, storage, strides = borrow(state), borrow(work), borrow(storage), borrow(strides)
+    row, storage, strides = borrow(work.row), borrow(storage), borrow(strides)
+    state, work, scorer = flat(state), flat(work), flat(scorer)
     prefixes, counts = state.prefixes, state.counts
-    work.computed[:] = -1
+    tree.fill(work.computed, row.size, -1)
     for t in range(begin, end):
-        if not tree.has_room(
-            side_of(state.beams, counts[SIDE]), counts[SIZE], prefixes, settings.width, work.row.size
-        ):
+        beam, _ = beams_of(state)
+        if not tree.has_room(beam, counts[SIZE], prefixes, settings.width, row.size):
             return t
-        read_row(storage, t * strides[0] + utterance * strides[1], strides[2], work.row)
-        if row_is_bad(work.row):
+        read_row(storage, t * strides[0] + utterance * strides[1], strides[2], row)
+        if row_is_bad(row):
             counts[FATE] = NOT_A_NUMBER
         elif counts[FATE] == ALIVE:
-            highest = row_max(work.row)
+            highest = row_max(row)
             if highest > -np.inf:
                 counts[FRAMES] += 1
-                step(highest, state, work, settings)
+                step(highest, state, work, settings, scorer)
             else:
                 counts[SIZE] = 0
             if counts[SIZE] == 0:
                 counts[FATE] = IMPASSE
     return end
+
+
+@inlined
+def beams_of(state):
+    """The beam of the last frame, and the one for the next."""
+    if state.counts[ODD] == 0:
+        return state.even, state.odd
+    return state.odd, state.even
 
 
 @inlined
@@ -107,30 +119,29 @@ def read_row(storage, start, stride, row):
 
 
 @kernel
-def step(highest, state, work, settings):
+def step(highest, state, work, settings, scorer):
     """One frame: the prefixes that the beam makes of it, the most likely of them, and the scale."""
     prefixes, counts = state.prefixes, state.counts
-    classes = work.row.size
     size, frame = counts[SIZE], counts[FRAMES] - 1
-    old, new = side_of(state.beams, counts[SIDE]), side_of(state.beams, 1 - counts[SIDE])
-    best_before, best_place, best, worst = stay(old, new, size, highest, frame, settings, prefixes, work, classes)
+    old, new = beams_of(state)
+    best_before, best_place, best, worst = stay(old, new, size, highest, frame, settings, prefixes, work)
     bound = max(IMPOSSIBLE, best * settings.keep)
     if size == settings.width:
         bound = max(bound, worst * SLACK)
-    tokens = likely_tokens(best_before, bound, highest, frame, settings, work)
-    if tokens > 4:
+    tokens = likely_tokens(best_before, bound, highest, frame, settings, scorer.ceilings, work)
+    if tokens > 4 and not scorer.active:
         bound, tokens = raise_bound(bound, best_place, size, tokens, old, prefixes, settings, work)
     candidates = 0
     if tokens > 0:
         sort_descending(work.likelihood, work.tokens, tokens)
-        candidates = extend(bound, best_place, size, tokens, old, prefixes, settings, work)
-    counts[SIZE] = survivors(old, new, size, candidates, frame, state, work, settings)
-    counts[SIDE] = 1 - counts[SIDE]
+        candidates = extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work)
+    counts[SIZE] = survivors(old, new, size, candidates, frame, state, work, settings, scorer)
+    counts[ODD] = 1 - counts[ODD]
     state.scale[0] += highest
 
 
 @kernel
-def survivors(old, new, size, candidates, frame, state, work, settings):
+def survivors(old, new, size, candidates, frame, state, work, settings, scorer):
     """Fill the new beam with the W most likely prefixes; returns how many there are."""
     prefixes = state.prefixes
     least, ties = entrance(size, candidates, settings, work)
@@ -153,7 +164,9 @@ def survivors(old, new, size, candidates, frame, state, work, settings):
         mass = work.mass[i]
         if mass >= floor and (mass > least or (mass == least and ties > 0)):
             ties -= mass == least
-            add_extension(old, work.entry[i], work.token[i], mass * factor, new, kept, frame, prefixes, work)
+            add_extension(
+                old, work.entry[i], work.token[i], mass * factor, new, kept, frame, prefixes, scorer, work
+            )
             kept += 1
     return kept
 
@@ -178,11 +191,13 @@ def move(beam, here, there, factor):
 
 
 @kernel
-def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, work):
+def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, scorer, work):
     """Put a prefix with one more token into the new beam."""
     parent = np.int64(old.node[parent_place])
     _, path, moment = leaving(old, parent_place, prefixes.token[parent] == token)
-    node, _ = tree.child_of(parent, token, prefixes, work.row.size)
+    node, is_new = tree.child_of(parent, token, prefixes, work.row.size)
+    if is_new and scorer.active:
+        stand_at_child(scorer, prefixes.standing, prefixes, node)
     prefixes.place[node] = place
     new.node[place] = node
     new.blank[place], new.label[place] = 0.0, mass
@@ -192,26 +207,61 @@ def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, w
 
 
 @entry
-def best_prefixes(state, n_best):
-    """The most likely prefixes, best first: their scores in nats, their lengths, and tokens and times, concatenated."""
-    state = borrow(state)
+def rank(state, scorer, scores, nats, places, lengths):
+    """The beam's prefixes as whole texts, best first.
+
+    Args:
+        scores, nats: (W,) float64 output: scores, and what the language model gives them.
+        places, lengths: (W,) int64 output: places in the beam, and how many tokens they have.
+
+    Returns:
+        How many there are.
+    """
+    state, scorer = flat(state), flat(scorer)
+    scores, nats, places, lengths = flat(scores), flat(nats), flat(places), flat(lengths)
     prefixes, counts = state.prefixes, state.counts
-    beam = side_of(state.beams, counts[SIDE])
-    size = counts[SIZE]
-    masses, places = np.empty(size), np.arange(size)
-    for i in range(size):
-        masses[i] = beam.blank[i] + beam.label[i]
-    sort_descending(masses, places, size)
-    count = min(size, n_best)
-    scores, lengths = np.empty(count), np.empty(count, np.int64)
-    for rank in range(count):
-        scores[rank] = math.log(masses[rank]) + counts[EXPONENT] * LN_2 + state.scale[0]
-        lengths[rank] = tree.length_of(np.int64(beam.node[places[rank]]), prefixes)
-    tokens, times = np.empty(lengths.sum(), np.int64), np.empty(lengths.sum(), np.int64)
+    beam, _ = beams_of(state)
+    texts = score_texts(beam, counts[SIZE], counts[EXPONENT] * LN_2 + state.scale[0], scorer, prefixes, scores, places)
+    sort_descending(scores, places, counts[SIZE])
+    for i in range(texts):
+        node = np.int64(beam.node[places[i]])
+        lengths[i] = tree.length_of(node, prefixes)
+        nats[i] = 0.0
+        if scorer.active:
+            gained, of_model = last_gain(scorer, prefixes.standing, prefixes, node)
+            nats[i] = prefixes.standing.nats[node] + (of_model if gained > -np.inf else 0.0)
+    return texts
+
+
+@kernel
+def score_texts(beam, size, scale, scorer, prefixes, scores, places):
+    """Scores of all prefixes as whole texts; returns how many are whole texts.
+
+    Those that are none, because they end within a word, get -inf. If all do, they are scored as they are.
+    """
+    texts = 0
+    for final in (True, False):
+        for i in range(size):
+            places[i] = i
+            scores[i] = math.log(beam.blank[i] + beam.label[i]) + scale
+            if scorer.active and final:
+                gained, _ = last_gain(scorer, prefixes.standing, prefixes, np.int64(beam.node[i]))
+                scores[i] += gained
+            texts += scores[i] > -np.inf
+        if texts > 0:
+            break
+    return texts
+
+
+@entry
+def spell(state, places, lengths, tokens, times):
+    """Write the tokens of the prefixes at these places, and the frames in which they begin, one after the other."""
+    state, places, lengths = flat(state), flat(places), flat(lengths)
+    tokens, times = flat(tokens), flat(times)
+    beam, _ = beams_of(state)
     start = 0
-    for rank in range(count):
-        place, stop = places[rank], start + lengths[rank]
+    for i in range(places.size):
+        place, stop = places[i], start + lengths[i]
         _, moment = best_path(beam, place)
-        tree.spell(np.int64(beam.node[place]), moment, prefixes, tokens[start:stop], times[start:stop])
+        tree.spell(np.int64(beam.node[place]), moment, state.prefixes, tokens, times, start, stop)
         start = stop
-    return scores, lengths, tokens, times

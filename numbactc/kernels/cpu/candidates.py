@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbactc.kernels.cpu.prefixes import moment_after, place_of
+from numbactc.kernels.cpu.prefixes import fill, moment_after, place_of
+from numbactc.kernels.cpu.scoring import factor_of
 from numbactc.kernels.cpu.selection import kth_largest
 from numbactc.kernels.jit import inlined, kernel
 
@@ -46,7 +47,7 @@ class Workspace(NamedTuple):
     tokens: np.ndarray
     """(C,) int32 the classes that may extend prefixes, most likely first."""
     likelihood: np.ndarray
-    """(C,) float64 their emissions."""
+    """(C,) float64 the most that they can multiply a probability by: emissions, times what scoring adds at most."""
     stay: np.ndarray
     """(W,) float64 how likely the prefixes of the beam are after the frame."""
     child: np.ndarray
@@ -75,7 +76,7 @@ def emission_of(token, highest, frame, work):
 
 
 @kernel
-def stay(old, new, size, highest, frame, settings, prefixes, work, classes):
+def stay(old, new, size, highest, frame, settings, prefixes, work):
     """Each prefix of the beam through one more frame: by a blank, its last token again, or from its parent.
 
     Returns:
@@ -84,7 +85,7 @@ def stay(old, new, size, highest, frame, settings, prefixes, work, classes):
     row = work.row
     p_blank = emission_of(settings.blank, highest, frame, work)
     best_before, best_place, best, worst = -1.0, 0, 0.0, np.inf
-    work.child[:size] = -1
+    fill(work.child, size, -1)
     for i in range(size):
         before = old.blank[i] + old.label[i]
         if before > best_before:
@@ -106,6 +107,8 @@ def stay(old, new, size, highest, frame, settings, prefixes, work, classes):
                 work.sibling[i] = work.child[place]
                 work.child[place] = i
                 mass, arriving, earlier = leaving(old, place, prefixes.token[parent] == token)
+                if prefixes.standing.factor.size > 1:
+                    mass *= prefixes.standing.factor[node]
                 label += mass * p
                 arriving += row[token]
                 if arriving > path:
@@ -135,16 +138,17 @@ def leaving(beam, i, repeats):
 
 
 @kernel
-def likely_tokens(best_before, bound, highest, frame, settings, work):
+def likely_tokens(best_before, bound, highest, frame, settings, ceilings, work):
     """List the classes whose extension of the most likely prefix may reach the bound; returns how many there are."""
     row = work.row
-    least = max(math.log(bound / best_before) + highest - 1e-9, settings.lowest)
+    least = math.log(bound / best_before) + highest - 1e-9
     count = 0
     for token in range(row.size):
         score = row[token]
-        if (score >= least or score == highest) and token != settings.blank:
+        gain = ceilings[token] if ceilings.size > 0 else 0.0
+        if score + gain >= least and (score >= settings.lowest or score == highest) and token != settings.blank:
             work.tokens[count] = token
-            work.likelihood[count] = emission_of(token, highest, frame, work)
+            work.likelihood[count] = emission_of(token, highest, frame, work) * math.exp(gain)
             count += 1
     return count
 
@@ -169,7 +173,7 @@ def raise_bound(bound, place, size, tokens, old, prefixes, settings, work):
     mark = mark_children(place, prefixes, old, work)
     last = prefixes.token[old.node[place]]
     before = old.blank[place] + old.label[place]
-    work.pool[:size] = work.stay[:size]
+    copy(work.stay, size, work.pool, 0)
     count = size
     for i in range(tokens):
         token = work.tokens[i]
@@ -188,7 +192,7 @@ def raise_bound(bound, place, size, tokens, old, prefixes, settings, work):
 
 
 @kernel
-def extend(bound, best_place, size, tokens, old, prefixes, settings, work):
+def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work):
     """List the extensions that reach the bound, of the best prefix first; returns how many there are."""
     count = 0
     for turn in range(size):
@@ -203,10 +207,15 @@ def extend(bound, best_place, size, tokens, old, prefixes, settings, work):
         for i in range(tokens):
             if before * work.likelihood[i] < bound:
                 break
-            token = work.tokens[i]
-            mass = (old.blank[place] if token == last else before) * work.likelihood[i]
-            if mass < bound or work.taken[token] == mark:
+            token = np.int64(work.tokens[i])
+            mass = old.blank[place] if token == last else before
+            if mass * work.likelihood[i] < bound or work.taken[token] == mark:
                 continue
+            mass *= work.emission[token]
+            if scorer.active:
+                mass *= factor_of(scorer, prefixes.standing, prefixes, np.int64(old.node[place]), token)
+                if mass < bound:
+                    continue
             if count == work.mass.size:
                 least, ties = entrance(size, count, settings, work)
                 bound = max(bound, least * SLACK)
@@ -216,13 +225,19 @@ def extend(bound, best_place, size, tokens, old, prefixes, settings, work):
     return count
 
 
+@inlined
+def copy(values, count, to, start):
+    for i in range(count):
+        to[start + i] = values[i]
+
+
 @kernel
 def entrance(size, count, settings, work):
     """What a prefix must reach to be among the W most likely, and how many that equal it find a place."""
     if size + count <= settings.width:
         return 0.0, np.int64(size + count)
-    work.pool[:size] = work.stay[:size]
-    work.pool[size : size + count] = work.mass[:count]
+    copy(work.stay, size, work.pool, 0)
+    copy(work.mass, count, work.pool, size)
     least = kth_largest(work.pool, size + count, settings.width)
     ties = settings.width
     for i in range(settings.width):

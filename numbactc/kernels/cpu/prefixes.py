@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbactc.kernels.cpu.hashing import find, insert
+from numbactc.kernels.cpu.hashing import EMPTY, find, insert
+from numbactc.kernels.cpu.scoring import Standing
 from numbactc.kernels.jit import inlined, kernel
 
 ROOT = 0
@@ -37,6 +38,8 @@ class Prefixes(NamedTuple):
     """(P,) int32 the last token; -1 for the root."""
     place: np.ndarray
     """(P,) int32 in the beam, if it is there: see `place_of`."""
+    standing: Standing
+    """(P,) each, or (1,) if nothing is to be scored."""
     keys: np.ndarray
     """(H,) int64, a hash table of all nodes but the root: parent * C + token."""
     nodes: np.ndarray
@@ -71,23 +74,16 @@ class Beam(NamedTuple):
 
 
 @inlined
-def side_of(beams, side):
-    """One of two beams, the last frame's and the next one's, whose arrays are (2, W)."""
-    return Beam(
-        beams.node[side],
-        beams.blank[side],
-        beams.label[side],
-        beams.best_blank[side],
-        beams.best_label[side],
-        beams.moment_blank[side],
-        beams.moment_label[side],
-    )
+def fill(values, count, value):
+    """Give the first ones all the same value."""
+    for i in range(count):
+        values[i] = value
 
 
 @kernel
 def plant(prefixes, beam):
     """The root alone, in the beam, and its empty path."""
-    prefixes.keys[:] = -1
+    fill(prefixes.keys, prefixes.keys.size, EMPTY)
     prefixes.used[NODES] = prefixes.used[MOMENTS] = 1
     prefixes.parent[ROOT], prefixes.token[ROOT], prefixes.place[ROOT] = ROOT, -1, 0
     prefixes.before[NEVER], prefixes.frame[NEVER] = NEVER, -1
@@ -155,11 +151,20 @@ def collect_nodes(beam, size, prefixes):
             renamed[old] = count
             parent[count] = renamed[parent[old]]
             token[count] = token[old]
+            if prefixes.standing.factor.size > 1:
+                move_standing(prefixes.standing, old, count)
             count += 1
     prefixes.used[NODES] = count
     for i in range(size):
         beam.node[i] = renamed[beam.node[i]]
         prefixes.place[beam.node[i]] = i
+
+
+@inlined
+def move_standing(standing, old, new):
+    standing.factor[new], standing.nats[new] = standing.factor[old], standing.nats[old]
+    standing.context[new], standing.spelling[new] = standing.context[old], standing.spelling[old]
+    standing.hot[new] = standing.hot[old]
 
 
 @kernel
@@ -184,7 +189,7 @@ def collect_moments(beam, size, prefixes):
 @kernel
 def mark_chains(heads, size, before, marks, used):
     """marks = 0 for the first links of all chains, for 0, and for whatever they lead to; -1 for the rest."""
-    marks[:used] = -1
+    fill(marks, used, -1)
     marks[0] = 0
     mark_more_chains(heads, size, before, marks)
 
@@ -200,7 +205,7 @@ def mark_more_chains(heads, size, before, marks):
 
 @kernel
 def fill_table(prefixes, classes):
-    prefixes.keys[:] = -1
+    fill(prefixes.keys, prefixes.keys.size, EMPTY)
     for node in range(1, prefixes.used[NODES]):
         slot = insert(prefixes.keys, np.int64(prefixes.parent[node]) * classes + prefixes.token[node])
         prefixes.nodes[slot] = node
@@ -216,9 +221,9 @@ def length_of(node, prefixes):
 
 
 @kernel
-def spell(node, moment, prefixes, tokens, times):
+def spell(node, moment, prefixes, tokens, times, start, stop):
     """Write the tokens of a prefix and the frames of a chain of as many moments."""
-    for i in range(tokens.size - 1, -1, -1):
+    for i in range(stop - 1, start - 1, -1):
         tokens[i] = prefixes.token[node]
         times[i] = prefixes.frame[moment]
         node = prefixes.parent[node]

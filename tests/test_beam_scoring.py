@@ -1,0 +1,353 @@
+"""Beam search with a language model, a lexicon and hotwords, against brute force over all paths and plain Python."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import numbactc
+from numbactc import Hypothesis, Lexicon, NgramLM
+from test_beam_search import EVERYTHING, Masses, assert_same, decode, model_like, texts_of
+
+LAW = settings(derandomize=True, database=None, deadline=None, max_examples=25)
+
+BLANK, SPACE, A, B = range(4)
+LABELS = ["<blank>", " ", "a", "b"]
+
+Score = tuple[float, float]
+"""What a text gains: all in all but for the language model's part, and from the language model, unweighted."""
+
+
+def scores_of(seed: int, T: int = 6, C: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(T, C, dtype=torch.float64, generator=generator) * 1.5).log_softmax(1)
+
+
+def assert_complete(
+    found: list[Hypothesis], scores: torch.Tensor, weight: float, gain: Callable[[Sequence[int]], Score]
+) -> None:
+    """Every text that may be, with its score; those of a gain of -inf may not."""
+    truth = {}
+    for text, (log_prob, _) in texts_of(scores, BLANK).items():
+        total, nats = gain(text)
+        if total > -math.inf:
+            truth[text] = (log_prob, nats, log_prob + total + weight * nats)
+    assert len(found) == len(truth)
+    for hypothesis in found:
+        log_prob, nats, score = truth[tuple(hypothesis.tokens.tolist())]
+        assert hypothesis.log_prob == pytest.approx(log_prob, abs=1e-10)
+        assert hypothesis.lm_score == pytest.approx(nats, abs=1e-10)
+        assert hypothesis.score == pytest.approx(score, abs=1e-10)
+    assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+
+
+def everything(scores: torch.Tensor, **keywords: Any) -> list[Hypothesis]:
+    return decode(scores, EVERYTHING, EVERYTHING, **keywords)
+
+
+CHARACTERS = ["ab a", "a b ab", "abba ab", "b", "aa bab"]
+
+
+def character_model(order: int = 3) -> NgramLM:
+    return NgramLM.train(CHARACTERS, order, labels=LABELS, smoothing="witten-bell")
+
+
+def word_model() -> NgramLM:
+    return NgramLM.train(["a ab", "ab a a", "b ab", "ba", "a b a"], 2, smoothing="witten-bell")
+
+
+def words_of(text: Sequence[int]) -> list[tuple[int, ...]]:
+    """What stands between the spaces of a text."""
+    words: list[list[int]] = [[]]
+    for token in text:
+        if token == SPACE:
+            words.append([])
+        else:
+            words[-1].append(token)
+    return [tuple(word) for word in words if word]
+
+
+def spelled(word: Sequence[int]) -> str:
+    return "".join(LABELS[token] for token in word)
+
+
+@LAW
+@given(st.integers(0, 2**16), st.sampled_from([0.0, 0.4, 2.0]), st.sampled_from([-1.0, 0.0, 1.5]))
+def test_a_model_of_tokens(seed: int, weight: float, bonus: float) -> None:
+    scores, lm = scores_of(seed), character_model()
+    found = everything(scores, language_model=lm, lm_weight=weight, token_bonus=bonus)
+    assert_complete(found, scores, weight, lambda text: (bonus * len(text), lm.score(text)))
+
+
+def test_a_bonus_without_a_model() -> None:
+    scores = scores_of(1)
+    assert_complete(everything(scores, token_bonus=0.7), scores, 0.0, lambda text: (0.7 * len(text), 0.0))
+
+
+@LAW
+@given(st.integers(0, 2**16))
+def test_a_lexicon_alone_lets_only_its_words_through(seed: int) -> None:
+    scores = scores_of(seed)
+    lexicon = Lexicon({"a": [A], "ab": [A, B], "bb": [B, B]}, boundary=SPACE)
+    allowed = {tokens for _, tokens in lexicon.spellings}
+    found = everything(scores, lexicon=lexicon)
+    assert_complete(found, scores, 0.0, lambda text: (0.0 if allowed.issuperset(words_of(text)) else -math.inf, 0.0))
+
+
+def unknown_penalty(penalty: float, length: int) -> float:
+    return penalty * max(1.0, length / 6)
+
+
+@LAW
+@given(st.integers(0, 2**16), st.sampled_from([None, 0.0, 3.0]), st.sampled_from([0.0, 0.5, 1.5]))
+def test_a_model_of_words(seed: int, penalty: float | None, weight: float) -> None:
+    """Scored as words end, the last one at the end; unknown ones as <unk>, for a penalty, or not at all."""
+    scores, lm = scores_of(seed), word_model()
+    lexicon = Lexicon.from_characters(["a", "ab", "b", "bab"], LABELS)  # "bab" is not in the model, "ba" not here
+
+    def gain(text: Sequence[int]) -> Score:
+        words = words_of(text)
+        total = 0.8 * len(words) + 0.1 * len(text)
+        for word in words:
+            if spelled(word) not in lexicon.words:
+                total -= math.inf if penalty is None else unknown_penalty(penalty, len(word))
+        return total, lm.score([spelled(word) if spelled(word) in lexicon.words else "<unk>" for word in words])
+
+    found = everything(
+        scores, language_model=lm, lm_weight=weight, lexicon=lexicon, unknown_penalty=penalty, word_bonus=0.8,
+        token_bonus=0.1,
+    )  # fmt: skip
+    assert_complete(found, scores, weight, gain)
+
+
+def test_an_unknown_word_costs_more_the_longer_it_is() -> None:
+    path = [A, B] * 6 + [SPACE, A]
+    scores = torch.full((len(path), 4), -math.inf, dtype=torch.float64)
+    scores[range(len(path)), path] = 0.0
+    lexicon = Lexicon({"a": [A], "abab": [A, B, A, B]}, boundary=SPACE)
+    (only,) = decode(scores, lexicon=lexicon, unknown_penalty=3.0)
+    assert only.tokens.tolist() == path
+    assert only.score == pytest.approx(-3.0 * 12 / 6, abs=1e-12)
+    (only,) = decode(scores[:3], lexicon=lexicon, unknown_penalty=3.0)
+    assert only.score == pytest.approx(-3.0, abs=1e-12)
+
+
+def test_of_homophones_the_model_chooses() -> None:
+    lm = NgramLM.train(["my son", "my son", "the sun", "the sun"], 2, smoothing="witten-bell")
+    my, the = [SPACE + 1, B], [B, SPACE + 1]
+    lexicon = Lexicon([("my", my), ("the", the), ("sun", [A]), ("son", [A])], boundary=SPACE)
+    for first, word in ((my, "my son"), (the, "the sun")):
+        path = [*first, SPACE, A]
+        scores = torch.full((len(path), 4), -math.inf, dtype=torch.float64)
+        scores[range(len(path)), path] = 0.0
+        (only,) = decode(scores, language_model=lm, lexicon=lexicon)
+        assert only.lm_score == pytest.approx(lm.score(word), abs=1e-12)
+
+
+def test_words_without_a_boundary_end_where_the_next_begins() -> None:
+    """BPE: class 1 begins words, as "▁a", and 2 and 3 go on."""
+    lm = NgramLM.train(["x xa", "xa xb x", "xb"], 2, smoothing="witten-bell")
+    lexicon = Lexicon({"x": [1], "xa": [1, 2], "xb": [1, 3]})
+
+    def gain(text: Sequence[int]) -> Score:
+        words: list[str] = []
+        for token in text:
+            if token == 1:
+                words.append("x")
+            elif words:
+                words[-1] += " ab"[token - 1]
+            else:
+                words.append("?")
+        total = 0.3 * len(words) if set(words) <= set(lexicon.words) else -math.inf
+        return total, lm.score(words)
+
+    for seed in range(10):
+        scores = scores_of(seed)
+        found = everything(scores, language_model=lm, lm_weight=0.7, lexicon=lexicon, word_bonus=0.3)
+        assert_complete(found, scores, 0.7, gain)
+
+
+def test_a_text_that_ends_within_a_word_is_there_only_if_there_is_no_other() -> None:
+    lexicon = Lexicon({"ab": [A, B]}, boundary=SPACE)
+    scores = torch.tensor([[0.2, 0.1, 0.6, 0.1]], dtype=torch.float64).log()
+    assert [h.tokens.tolist() for h in decode(scores, n_best=9, lexicon=lexicon)] == [[], [SPACE]]
+    certain = torch.tensor([[0.0, 0.0, 1.0, 0.0]], dtype=torch.float64).log()
+    (only,) = decode(certain, n_best=9, lexicon=lexicon)
+    assert (only.tokens.tolist(), only.score, only.log_prob) == ([A], 0.0, 0.0)
+
+
+def count(text: Sequence[int], part: Sequence[int]) -> int:
+    return sum(tuple(text[i : i + len(part)]) == tuple(part) for i in range(len(text) - len(part) + 1))
+
+
+@LAW
+@given(st.integers(0, 2**16))
+def test_hotwords_anywhere(seed: int) -> None:
+    """Overlapping, one within the other, one the beginning of the other: each occurrence counts, and no beginning."""
+    scores = scores_of(seed)
+    hotwords = {(A, B): 2.0, (A, B, A): 1.0, (B,): 0.5, (B, A, B, A): 4.0, (SPACE, SPACE): -1.0}
+    found = everything(scores, hotwords=hotwords)
+    assert_complete(found, scores, 0.0, lambda text: (sum(n * count(text, w) for w, n in hotwords.items()), 0.0))
+
+
+@LAW
+@given(st.integers(0, 2**16))
+def test_hotwords_as_whole_words(seed: int) -> None:
+    scores = scores_of(seed)
+    hotwords = {(A, B): 2.0, (B,): 0.5, (A, SPACE, B): 1.5}
+    found = everything(scores, hotwords=hotwords, boundary=SPACE)
+
+    def gain(text: Sequence[int]) -> Score:
+        whole = [SPACE, *text, SPACE]
+        return sum(bonus * count(whole, [SPACE, *word, SPACE]) for word, bonus in hotwords.items()), 0.0
+
+    assert_complete(found, scores, 0.0, gain)
+
+
+def test_a_hotword_is_worth_something_before_it_is_complete() -> None:
+    """In a beam of one, where its first token would otherwise lose."""
+    scores = torch.tensor([[0.01, 0.0, 0.44, 0.55], [0.01, 0.0, 0.44, 0.55], [0.98, 0.02, 0.0, 0.0]]).log()
+    assert decode(scores, 1)[0].tokens.tolist() == [B]
+    assert decode(scores, 1, hotwords={(A, B): 4.0})[0].tokens.tolist() == [A, B]
+
+
+def test_all_at_once() -> None:
+    lm = character_model()
+    lexicon = Lexicon.from_characters(["a", "ab", "b"], LABELS)
+    for seed in range(10):
+        scores = scores_of(seed)
+        found = everything(
+            scores, language_model=lm, lm_weight=0.6, lexicon=lexicon, unknown_penalty=1.0, hotwords={(A, B): 1.0}
+        )
+
+        def gain(text: Sequence[int]) -> Score:
+            words = words_of(text)
+            unknown = sum(unknown_penalty(1.0, len(w)) for w in words if spelled(w) not in lexicon.words)
+            return words.count((A, B)) - unknown, lm.score(text)
+
+        assert_complete(found, scores, 0.6, gain)
+
+
+def reference_search(
+    scores: torch.Tensor, beam_size: int, gain: Callable[[tuple[int, ...]], float]
+) -> dict[tuple[int, ...], float]:
+    """The textbook's beam, each prefix weighted by exp of what it has gained so far; log-probabilities without it."""
+    beam: Masses = {(): (1.0, 0.0)}
+    gains: dict[tuple[int, ...], float] = {}
+    for row in scores.exp().tolist():
+        sums: dict[tuple[int, ...], list[float]] = {}
+        for prefix, (blank_mass, label_mass) in beam.items():
+            sums.setdefault(prefix, [0.0, 0.0])[0] += (blank_mass + label_mass) * row[0]
+            for token in range(1, len(row)):
+                repeats = prefix[-1:] == (token,)
+                if repeats:
+                    sums[prefix][1] += label_mass * row[token]
+                longer = sums.setdefault((*prefix, token), [0.0, 0.0])
+                longer[1] += (blank_mass if repeats else blank_mass + label_mass) * row[token]
+        for prefix in sums:
+            gains.setdefault(prefix, gain(prefix))
+        kept = sorted(sums, key=lambda prefix: -math.log(sum(sums[prefix]) + 1e-300) - gains[prefix])[:beam_size]
+        beam = {prefix: (sums[prefix][0], sums[prefix][1]) for prefix in kept if sum(sums[prefix]) > 0}
+    return {prefix: math.log(sum(masses)) for prefix, masses in beam.items()}
+
+
+@pytest.mark.parametrize("beam_size", [1, 3, 10, 40])
+def test_nothing_is_pruned_but_by_the_beams_size(beam_size: int) -> None:
+    """Prefix for prefix the textbook's beam: what a token may gain at most is never put too low."""
+    labels = ["<blank>", *"abcdefghijk"]
+    texts = ["".join(labels[1 + (i * j) % 11] for i in range(9)) for j in range(1, 9)]
+    lm = NgramLM.train(texts, 3, labels=labels, smoothing="witten-bell")
+    for sharpness in (0.7, 2.0):
+        scores = model_like(30, 12, sharpness)
+
+        def gain(prefix: tuple[int, ...]) -> float:
+            return 0.8 * lm.score(prefix, eos=False) + 1.1 * len(prefix)
+
+        truth = reference_search(scores, beam_size, gain)
+        found = decode(scores, beam_size, beam_size, language_model=lm, lm_weight=0.8, token_bonus=1.1)
+        assert sorted(tuple(h.tokens.tolist()) for h in found) == sorted(truth)
+        for hypothesis in found:
+            text = tuple(hypothesis.tokens.tolist())
+            end = 0.8 * (lm.score(text) - lm.score(text, eos=False))
+            assert hypothesis.score == pytest.approx(truth[text] + gain(text) + end, abs=1e-9)
+
+
+def test_a_long_utterance_keeps_its_scores_as_nodes_are_collected() -> None:
+    lm = character_model()
+    scores = (torch.randn(3000, 4) * 0.7).log_softmax(1)
+    for hypothesis in decode(scores, 30, 30, language_model=lm, lm_weight=0.3, token_bonus=0.4, hotwords={(A, B): 0.1}):
+        text = hypothesis.tokens.tolist()
+        assert hypothesis.lm_score == pytest.approx(lm.score(text), abs=1e-8)
+        gained = 0.3 * hypothesis.lm_score + 0.4 * len(text) + 0.1 * count(text, (A, B))
+        assert hypothesis.score <= hypothesis.log_prob + gained + 1e-6
+
+
+def test_without_extras_a_model_of_weight_0_changes_no_rank() -> None:
+    scores = scores_of(3, T=30)
+    plain = decode(scores, 20, 20)
+    scored = decode(scores, 20, 20, language_model=character_model(), lm_weight=0.0)
+    assert [h.tokens.tolist() for h in plain] == [h.tokens.tolist() for h in scored]
+    assert all(h.lm_score < 0 for h in scored)
+
+
+def test_batch_equals_one_by_one() -> None:
+    scores = torch.stack([scores_of(seed, T=20) for seed in range(4)], 1)
+    keywords: dict[str, Any] = {
+        "language_model": word_model(),
+        "lexicon": Lexicon.from_characters(["a", "ab", "b"], LABELS),
+        "unknown_penalty": 2.0,
+        "hotwords": {(A, B): 1.0},
+    }
+    together = numbactc.beam_search_decode(scores, None, 10, 3, **keywords)
+    for n, hypotheses in enumerate(together):
+        assert_same(hypotheses, decode(scores[:, n], 10, 3, **keywords))
+
+
+LEXICON = Lexicon({"a": [A]}, boundary=SPACE)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"language_model": "model.arpa"}, TypeError, "language_model must be an NgramLM, got str"),
+        ({"language_model": word_model()}, ValueError, "lexicon must say how words are spelled for"),
+        (
+            {"language_model": character_model().with_labels(LABELS[:3])},
+            ValueError,
+            "language_model must have a label for each of C = 4 classes, got 3",
+        ),
+        ({"lm_weight": -0.5}, ValueError, "lm_weight must be at least 0, got -0.5"),
+        ({"lm_weight": math.inf}, ValueError, "lm_weight must be finite, got inf"),
+        ({"token_bonus": None}, TypeError, "token_bonus must be a number, got None"),
+        ({"word_bonus": 1.0}, ValueError, "word_bonus must be 0 without a lexicon, got 1.0"),
+        ({"lexicon": ["a"]}, TypeError, "lexicon must be a Lexicon, got list"),
+        ({"lexicon": Lexicon({"a": [7]})}, ValueError, "lexicon must have tokens below C = 4, got 7"),
+        ({"lexicon": Lexicon({"a": [0]})}, ValueError, "lexicon must not have the blank, 0, among its tokens"),
+        (
+            {"lexicon": Lexicon({"ab": [A, B], "ba": [B, A]})},
+            ValueError,
+            "or tokens that begin words and are nowhere else in one, got 3 inside of 'ab'",
+        ),
+        ({"unknown_penalty": 1.0}, ValueError, "unknown_penalty must be None without a lexicon, got 1.0"),
+        ({"lexicon": LEXICON, "unknown_penalty": -1}, ValueError, "unknown_penalty must be at least 0, got -1.0"),
+        ({"lexicon": LEXICON, "boundary": 3}, ValueError, "boundary must be that of the lexicon, 1, got 3"),
+        ({"boundary": 0}, ValueError, "boundary must be from 0 to C - 1, where C = 4, and not the blank, 0, got 0"),
+        ({"hotwords": ["a"]}, TypeError, "hotwords must be a mapping of tokens to nats, got list"),
+        ({"hotwords": {"a": 1.0}}, TypeError, "hotwords must be sequences of tokens, got 'a'"),
+        ({"hotwords": {(): 1.0}}, ValueError, "hotwords must have at least one token, got none"),
+        ({"hotwords": {(A, 4): 1.0}}, ValueError, r"and not the blank, 0, got 4 in \(2, 4\)"),
+        ({"hotwords": {(A,): math.nan}}, ValueError, "hotwords' bonuses must be finite, got nan"),
+        (
+            {"hotwords": {(A, SPACE): 1.0}, "boundary": SPACE},
+            ValueError,
+            r"hotwords must not begin or end with the boundary, 1, got \(2, 1\)",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(keywords: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        decode(torch.zeros(3, 4), **keywords)
