@@ -4,7 +4,7 @@
 # make docs        run the pages of docs/: their pictures, and what they print
 # make bench-cpu   speed, accuracy, memory and start-up next to PyTorch and optax; writes benchmarks/results and figures
 # make test-gpu    every test of the losses on CUDA tensors, and what only a GPU can show; some minutes
-# make bench-gpu   time, host time, memory and kernels next to PyTorch, cuDNN and optax; writes benchmarks/results/gpu.*
+# make bench-gpu   time, host time, memory and kernels next to PyTorch, cuDNN, optax and torchaudio; writes benchmarks/results/gpu.*
 # make sanitize    memcheck and racecheck of compute-sanitizer, where CUDA's toolkit is installed; slow
 # make clean       remove what the above made, but for results
 

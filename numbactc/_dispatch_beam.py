@@ -4,7 +4,8 @@ Numba is imported by the first call.
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -56,6 +57,13 @@ class Search:
         from numbactc.kernels.cpu import beam
 
         beam.start(self.state, self.scorer)
+
+    def copy(self) -> "Search":
+        """The same search, which from here on goes its own way."""
+        other = copy(self)
+        other.state = _copied(self.state)
+        other.work = _workspace(self.settings.width, self.classes)
+        return other
 
     def advance(self, scores: Tensor, utterance: int, frames: int) -> None:
         """Read that many frames of an utterance of scores (T, N, C)."""
@@ -175,6 +183,11 @@ def _doubled(state: "State", classes: int) -> "State":
         _copy(array, longer)
     beam.rebuild(new, classes)
     return state._replace(prefixes=new)
+
+
+def _copied(arrays: Any) -> Any:
+    """A named tuple of arrays, or of such tuples, with arrays of its own."""
+    return type(arrays)(*(each.copy() if isinstance(each, np.ndarray) else _copied(each) for each in arrays))
 
 
 def _copy(array: np.ndarray, longer: np.ndarray) -> None:
