@@ -44,14 +44,17 @@ def move(tensor: Tensor, device: str) -> Tensor:
     return flat.to(device).as_strided(tensor.shape, tensor.stride())
 
 
+def integers_on_cuda(*integers: Any) -> list[Any]:
+    return [
+        move(each, "cuda") if isinstance(each, Tensor) and each.device.type == "cpu" else each for each in integers
+    ]
+
+
 def on_cuda(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`numbactc.loss._loss` with everything that is on the CPU moved to the GPU for it, and its result back."""
 
     def moved(name: str, scores: Any, targets: Any, input_lengths: Any, target_lengths: Any, *options: Any) -> Tensor:
-        integers = [
-            move(each, "cuda") if isinstance(each, Tensor) and each.device.type == "cpu" else each
-            for each in (targets, input_lengths, target_lengths)
-        ]
+        integers = integers_on_cuda(targets, input_lengths, target_lengths)
         if isinstance(scores, Tensor) and scores.device.type == "cpu" and scores.is_floating_point():
             scores = Move.apply(scores, "cuda")  # type: ignore[no-untyped-call]
         return loss(name, scores, *integers, *options).cpu()
@@ -63,3 +66,15 @@ def align_on_cuda(scores: Tensor, *rest: Any) -> None:
     """`numbactc._dispatch_alignment_cuda.align` with scores on the CPU moved to the GPU for it."""
     dispatch: Any = import_module("numbactc._dispatch_alignment_cuda")
     dispatch.align(move(scores, "cuda") if scores.device.type == "cpu" else scores, *rest)
+
+
+def posteriors_on_cuda(posteriors: Callable[..., Any]) -> Callable[..., Any]:
+    """`numbactc.posteriors` with everything that is on the CPU moved to the GPU for it, and its results back."""
+
+    def moved(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, *options: Any, **more: Any) -> Any:
+        integers = integers_on_cuda(targets, input_lengths, target_lengths)
+        scores = move(log_probs, "cuda") if isinstance(log_probs, Tensor) else log_probs
+        found = posteriors(scores, *integers, *options, **more)
+        return type(found)(*(tensor.cpu() for tensor in found))
+
+    return moved

@@ -42,7 +42,6 @@ MUST_HAVE = {
     "lattice.set_table": {"float64"},
     "lattice.write_posteriors": {"float64"},
     "viterbi.advance": {"float64"},
-    "viterbi.advance_and_record": {"float64"},
 }
 """Kernels, and the arithmetic that must fill loops of theirs; for any other, some arithmetic, or copying, will do."""
 

@@ -13,6 +13,8 @@ from numbactc import Posteriors
 from oracles import recursion
 from paths import all_paths, score_of, states_of
 
+pytestmark = pytest.mark.usefixtures("device")
+
 TARGETS = [[], [1], [2, 1], [1, 1], [1, 2, 1], [2, 2, 1], [1, 1, 1]]
 
 
@@ -103,6 +105,7 @@ def test_frames_sum_to_one(dtype: torch.dtype) -> None:
             torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-6)
 
 
+@pytest.mark.simulated
 def test_half_precision_is_widened() -> None:
     batch = random_batch(40, 2, 6, 8, dtype=torch.bfloat16)
     wide = Batch(batch.scores.float(), batch.targets, batch.input_lengths)
@@ -136,6 +139,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     assert all(same_bits(a, b) for a, b in zip(one, three, strict=True))
 
 
+@pytest.mark.simulated
 def test_layouts() -> None:
     """(T, N, C), (N, T, C) and (T, C), with gaps between the numbers; the caller's tensor is left alone."""
     batch = random_batch(30, 3, 5, 8, ragged=False)
@@ -152,6 +156,7 @@ def test_layouts() -> None:
         assert not swapped.requires_grad
 
 
+@pytest.mark.simulated
 def test_utterances_without_a_path_and_bad_scores_hurt_nobody() -> None:
     """One that does not fit is 0, one with a NaN is NaN in its frames, and the others keep every bit."""
     batch = random_batch(20, 5, 6, 6, ragged=False)
@@ -172,12 +177,14 @@ def test_utterances_without_a_path_and_bad_scores_hurt_nobody() -> None:
     assert found.classes[:19, 2].isnan().all() and not found.classes[19:, 2].any()
 
 
+@pytest.mark.simulated
 def test_an_empty_target_is_the_blank() -> None:
     found = numbactc.posteriors(torch.randn(4, 3), torch.empty(0, dtype=torch.int64), [4], [0], blank=2)
     assert found.states.tolist() == [[1.0]] * 4
     assert found.classes.tolist() == [[0.0, 0.0, 1.0]] * 4
 
 
+@pytest.mark.simulated
 def test_no_frames_and_no_utterances() -> None:
     none = numbactc.posteriors(torch.randn(0, 2, 3), torch.tensor([[1], [2]]), [0, 0], [1, 0])
     assert none.states.shape == (0, 2, 3) and none.classes.shape == (0, 2, 3)
@@ -199,6 +206,7 @@ def test_masked_classes(low: float) -> None:
     torch.testing.assert_close(found.states[:, 3].double(), torch.from_numpy(truth[:, 2]), rtol=0, atol=1e-6)
 
 
+@pytest.mark.simulated
 def test_errors_are_those_of_the_loss() -> None:
     scores = torch.zeros(4, 2, 3)
     with pytest.raises(ValueError, match="target_lengths must have shape"):
@@ -209,6 +217,7 @@ def test_errors_are_those_of_the_loss() -> None:
         numbactc.posteriors([[0.0]], torch.tensor([[1]]), [1], [1])  # type: ignore[arg-type]
 
 
+@pytest.mark.simulated
 def test_forms_of_targets() -> None:
     """Concatenated targets are the same as padded ones."""
     batch = random_batch(25, 4, 5, 7)

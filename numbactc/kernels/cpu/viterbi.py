@@ -41,6 +41,10 @@ FROM_LABEL, STEPPED, SKIPPED = 0, VECTOR, 2 * VECTOR
 """Where the bits of a word of decisions begin: a blank came from its label, a label from its blank, or over it."""
 
 
+NOWHERE = np.int64(-1)
+"""The row of decisions that are not wanted. As a plain constant, Numba would compile everything twice."""
+
+
 class Scores(NamedTuple):
     """One utterance's scores: that of class c in frame t is storage[start + t * frame_stride + c * class_stride]."""
 
@@ -133,35 +137,10 @@ def clear_history(history):
         store(history, (k, 0), splat(-np.inf))
 
 
-@kernel
-def advance(states, target, table, frames, first, last, history):
-    """Move the states at places first to last on by at most BLOCK frames, in place."""
-    b, l, slots, skip = states.b, states.l, target.slots, target.skip
-    clear_history(history)
-    for j in range(first, last, TILE):
-        i = j + VECTOR
-        b0, l0, slots0, skip0 = load(b, j), load(l, j), load(slots, j), load(skip, j)
-        b1, l1, slots1, skip1 = load(b, i), load(l, i), load(slots, i), load(skip, i)
-        for k in range(frames):
-            blank = splat(table[k, 0])
-            left0, left1 = from_left(load(history, (k, 0)), l0), from_left(l0, l1)
-            store(history, (k, 0), l1)
-            best0 = at_least(at_least(l0, b0), left0 + skip0)
-            best1 = at_least(at_least(l1, b1), left1 + skip1)
-            b0, b1 = ordered_sum(at_least(b0, left0), blank), ordered_sum(at_least(b1, left1), blank)
-            l0 = ordered_sum(best0, gather(table, (k, 0), slots0))
-            l1 = ordered_sum(best1, gather(table, (k, 0), slots1))
-        store(b, j, b0)
-        store(l, j, l0)
-        store(b, i, b1)
-        store(l, i, l1)
-
-
 @inlined
 def step(b, l, left, skip):
     """Best predecessors of a vector's blanks and labels, and a word that says which they are."""
-    stayed = at_least(l, b)
-    skipped = left + skip
+    stayed, skipped = at_least(l, b), left + skip
     word = (
         (bits_where_less(b, left) << FROM_LABEL)
         | (bits_where_less(l, b) << STEPPED)
@@ -171,8 +150,12 @@ def step(b, l, left, skip):
 
 
 @kernel
-def advance_and_record(states, target, table, frames, first, last, history, decisions, origin, row):
-    """`advance`, and put what was taken into decisions, from place `origin` and from row `row` on."""
+def advance(states, target, table, frames, first, last, history, decisions, origin, row):
+    """Move the states at places first to last on by at most BLOCK frames, in place.
+
+    Args:
+        decisions: what was taken goes there, from place `origin` and from row `row` on; nowhere if row < 0.
+    """
     b, l, slots, skip = states.b, states.l, target.slots, target.skip
     clear_history(history)
     for j in range(first, last, TILE):
@@ -185,8 +168,9 @@ def advance_and_record(states, target, table, frames, first, last, history, deci
             store(history, (k, 0), l1)
             b0, l0, word0 = step(b0, l0, left0, skip0)
             b1, l1, word1 = step(b1, l1, left1, skip1)
-            decisions[g, row + k] = word0
-            decisions[g + 1, row + k] = word1
+            if row >= 0:
+                decisions[g, row + k] = word0
+                decisions[g + 1, row + k] = word1
             b0, b1 = ordered_sum(b0, blank), ordered_sum(b1, blank)
             l0 = ordered_sum(l0, gather(table, (k, 0), slots0))
             l1 = ordered_sum(l1, gather(table, (k, 0), slots1))
@@ -197,37 +181,35 @@ def advance_and_record(states, target, table, frames, first, last, history, deci
 
 
 @kernel
-def sweep(states, target, scores, frames, begin, end, scratch):
-    """Move the states on over the frames begin to end; False if a score is NaN or +inf."""
+def sweep(states, target, scores, frames, begin, end, origin, limit, recording, scratch):
+    """Move the states from place `origin` to `limit` on over the frames begin to end, and record the way or not.
+
+    Returns:
+        False if a score is NaN or +inf.
+    """
     for t in range(begin, end, BLOCK):
         stop = min(end, t + BLOCK)
         if not set_table(scores, target.classes, t, stop, scratch.table):
             return False
         first, last = live_places(t, stop, frames, target.length)
-        advance(states, target, scratch.table, stop - t, first, last, scratch.history)
+        advance(
+            states, target, scratch.table, stop - t, max(first, origin), min(last, limit), scratch.history,
+            scratch.decisions, origin, t - begin if recording else NOWHERE,
+        )  # fmt: skip
     return True
 
 
 @kernel
 def record(states, target, scores, frames, begin, end, pair, scratch):
-    """`sweep` where a path can run that ends in a pair, recorded; returns the first recorded place, or -1 if a score is
-    NaN or +inf.
+    """`sweep` where a path can run that ends in a pair; returns the first recorded place, or -1 for a bad score.
 
-    To the left of the pairs that are swept there is no path for this sweep. One that enters here at the begin would
-    have to move by more than a pair a frame to meet the path that ends in `pair`.
+    To the left of the places that are swept there is no path for this sweep. One that enters there would have to move
+    by more than a pair a frame to meet the path that ends in `pair`.
     """
     origin = max(0, pair - (end - begin)) // TILE * TILE
     origin = max(origin, live_places(begin, end, frames, target.length)[0])
-    for t in range(begin, end, BLOCK):
-        stop = min(end, t + BLOCK)
-        if not set_table(scores, target.classes, t, stop, scratch.table):
-            return -1
-        first, last = live_places(t, stop, frames, target.length)
-        advance_and_record(
-            states, target, scratch.table, stop - t, max(first, origin), min(last, tiles_of(pair + 1)),
-            scratch.history, scratch.decisions, origin, t - begin,
-        )  # fmt: skip
-    return origin
+    good = sweep(states, target, scores, frames, begin, end, origin, tiles_of(pair + 1), True, scratch)
+    return origin if good else -1
 
 
 @kernel
@@ -257,8 +239,15 @@ def trace(decisions, origin, begin, end, state, spans):
 def frames_per_block(frames, places):
     """All frames where the record is small, else a multiple of BLOCK."""
     if frames * (places // VECTOR) <= RECORD_AT_ONCE:
-        return max(frames, 1)
+        return frames
     return max(SHORTEST_BLOCK, places // PAIRS_PER_FRAME // BLOCK * BLOCK)
+
+
+@kernel
+def best_end(states, labels):
+    """The better of the two states in which a path may end: the last label, or the blank behind it."""
+    blank, label = states.b[labels], states.l[labels - 1] if labels else -np.inf
+    return (label, 2 * labels - 1) if labels and label >= blank else (blank, 2 * labels)
 
 
 @kernel
@@ -272,10 +261,12 @@ def best_path(scores, target, frames, spans):
         Nats; -inf if no path fits, NaN if one of the scores that count is NaN or +inf.
     """
     places, labels = target.slots.size, target.length
+    if frames == 0:
+        return 0.0 if labels == 0 else -np.inf
     per_block = frames_per_block(frames, places)
     blocks = (frames + per_block - 1) // per_block
     states = States(np.full(places, -np.inf), np.full(places, -np.inf))
-    checkpoints = np.empty((max(blocks - 1, 0), 2, places))
+    checkpoints = np.empty((blocks - 1, 2, places))
     scratch = Scratch(
         np.empty((BLOCK, target.classes.size + 1)), np.empty((BLOCK, VECTOR)),
         np.empty((min(places, tiles_of(per_block + 1) + TILE) // VECTOR, per_block), np.uint32),
@@ -284,22 +275,19 @@ def best_path(scores, target, frames, spans):
     for block in range(blocks - 1):
         checkpoints[block, 0], checkpoints[block, 1] = states.b, states.l
         begin = block * per_block
-        if not sweep(states, target, scores, frames, begin, begin + per_block, scratch):
+        if not sweep(states, target, scores, frames, begin, begin + per_block, 0, places, False, scratch):
             return np.nan
-    begin = (blocks - 1) * per_block
-    origin = record(states, target, scores, frames, begin, frames, labels, scratch) if frames else 0
-    if origin < 0:
-        return np.nan
-    score, state = states.b[labels], 2 * labels
-    if labels and states.l[labels - 1] >= score:
-        score, state = states.l[labels - 1], state - 1
-    if score == -np.inf:
-        return score
-    if frames:
-        state = trace(scratch.decisions, origin, begin, frames, state, spans)
-    for block in range(blocks - 2, -1, -1):
-        states.b[:], states.l[:] = checkpoints[block, 0], checkpoints[block, 1]
-        begin, end = block * per_block, (block + 1) * per_block
+    score, state = 0.0, 2 * labels
+    for block in range(blocks - 1, -1, -1):
+        begin, end = block * per_block, min(frames, (block + 1) * per_block)
+        if block < blocks - 1:
+            states.b[:], states.l[:] = checkpoints[block, 0], checkpoints[block, 1]
         origin = record(states, target, scores, frames, begin, end, state >> 1, scratch)
+        if origin < 0:
+            return np.nan
+        if block == blocks - 1:
+            score, state = best_end(states, labels)
+            if score == -np.inf:
+                return score
         state = trace(scratch.decisions, origin, begin, end, state, spans)
     return score
