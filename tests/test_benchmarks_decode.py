@@ -16,14 +16,15 @@ from benchmarks.decode import align, firsts, posteriors, report, search, tasks
 from benchmarks.decode.__main__ import main
 from benchmarks.decode.aligners import ALIGNERS, Aligner, collapses_to, recordings, score_of
 from benchmarks.decode.ours import OURS
-from benchmarks.decode.peers import SEARCHERS, Answer, Searcher, classes_of, collapsed, signs_of
+from benchmarks.decode.peers import SEARCHERS, Answer, Decode, Searcher, classes_of, collapsed, signs_of
 from benchmarks.decode.rows import AlignRow, SearchRow
 from benchmarks.decode.tasks import EXACT, FAST_CTC, PYCTC, Material, Task
 from benchmarks.decode.texts import as_text, language, sentences
 from benchmarks.environment import describe
+from benchmarks.report import Document
 
 
-def broken(_: Material) -> search.Callable[[int], Answer]:
+def broken(_: Material) -> Decode:
     raise MemoryError("out of memory")
 
 
@@ -68,7 +69,7 @@ def test_texts_have_a_language_to_learn() -> None:
 @pytest.mark.parametrize("task", [Task("chars", "easy", 0), *(Task("chars", "easy", 8, cut) for cut in (EXACT, PYCTC))])
 def test_searchers_hear_the_same(task: Task) -> None:
     heard = posteriors.utterances("chars", "easy", count=3, frames=120)
-    material = Material(task, tasks.UNITS["chars"].labels(), heard, None)
+    material = Material(task, posteriors.UNITS["chars"].labels(), heard, None)
     peers = [OURS, *(peer for peer in SEARCHERS.values() if peer.takes(task) and not peer.missing)]
     for peer in peers:
         decode = peer.load(material)
@@ -92,8 +93,7 @@ def test_aligners_find_paths_of_one_score(name: str) -> None:
 def test_signs_tell_classes() -> None:
     labels = language().pieces
     signs = signs_of("BPE", labels)
-    tokens = [1, 500, 2, 499, 998]  # two words, each of which begins with a mark
-    tokens = [1, 500, 2, 998]
+    tokens = [1, 500, 2, 998]  # two words, each of which begins with a mark
     text = "".join(signs[token] for token in tokens).replace("▁", " ").strip()
     assert classes_of(text, "BPE", labels) == tokens
     assert collapsed([0, 1, 1, 0, 1, 2, 2, 0]) == [1, 1, 2]
@@ -101,7 +101,7 @@ def test_signs_tell_classes() -> None:
 
 def test_answers_are_judged_by_all_alignments() -> None:
     [heard] = posteriors.utterances("chars", "hard", count=1, frames=80)
-    material = Material(Task("chars", "hard", 4), tasks.UNITS["chars"].labels(), (heard,), None)
+    material = Material(Task("chars", "hard", 4), posteriors.UNITS["chars"].labels(), (heard,), None)
     [[best]] = numbactc.beam_search_decode(torch.from_numpy(heard.log_probs), beam_size=50)
     tokens = best.tokens.tolist()
     assert search.log_prob(tokens, heard.log_probs) == pytest.approx(best.log_prob, abs=1e-5)
@@ -111,11 +111,11 @@ def test_answers_are_judged_by_all_alignments() -> None:
     assert verdicts["b"]["behind"] == pytest.approx(verdicts["a"]["log_prob"] - verdicts["b"]["log_prob"])
     assert verdicts["b"]["behind"] > 1
     assert "c" not in verdicts
-    assert posteriors.edit_distance("kitten", "sitting") == 3
+    assert posteriors.edit_distance([*"kitten"], [*"sitting"]) == 3
 
 
 @pytest.fixture(scope="module")
-def document(tmp_path_factory: pytest.TempPathFactory) -> report.Document:
+def document(tmp_path_factory: pytest.TempPathFactory) -> Document:
     """A result of small tasks: one peer not installed, one failing, in searches and alignments."""
     folder = tmp_path_factory.mktemp("models")
     heard = posteriors.utterances("chars", "hard", count=2, frames=60)
@@ -144,7 +144,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> report.Document:
         }
 
 
-def test_rows_are_kept_with_all_fields(document: report.Document) -> None:
+def test_rows_are_kept_with_all_fields(document: Document) -> None:
     for part, kind in (("search", SearchRow), ("align", AlignRow)):
         for row in json.loads(json.dumps(document[part])):
             assert set(row) == {field.name for field in dataclasses.fields(kind)}
@@ -160,7 +160,7 @@ def test_rows_are_kept_with_all_fields(document: report.Document) -> None:
     assert document["firsts"][0]["status"] == "not installed: no_such_module"
 
 
-def test_tables_are_drawn_from_rows(document: report.Document, tmp_path: Path) -> None:
+def test_tables_are_drawn_from_rows(document: Document, tmp_path: Path) -> None:
     result = tmp_path / "decode.json"
     result.write_text(json.dumps(document))
     text = report.write(result)

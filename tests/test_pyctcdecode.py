@@ -65,8 +65,8 @@ def ctc(case: dict[str, Any], text: str) -> float:
     labels = recorded.labels_of(case)
     scores = torch.from_numpy(logits_of(case)).double().log_softmax(dim=1).clamp(math.log(1e-15), 0)
     tokens = torch.tensor([[labels.index(character) for character in text]], dtype=torch.int64)
-    lengths = (len(scores),), (tokens.shape[1],)
-    return -float(torch.nn.functional.ctc_loss(scores.unsqueeze(1), tokens, *lengths, reduction="sum"))
+    frames, length = torch.tensor([len(scores)]), torch.tensor([tokens.shape[1]])
+    return -float(torch.nn.functional.ctc_loss(scores.unsqueeze(1), tokens, frames, length, reduction="sum"))
 
 
 def gained(case: dict[str, Any], text: str) -> float:
