@@ -96,6 +96,7 @@ def test_signs_tell_classes() -> None:
     tokens = [1, 500, 2, 998]  # two words, each of which begins with a mark
     text = "".join(signs[token] for token in tokens).replace("▁", " ").strip()
     assert classes_of(text, "BPE", labels) == tokens
+    assert classes_of("⁇", "BPE", labels) == [999]
     assert collapsed([0, 1, 1, 0, 1, 2, 2, 0]) == [1, 1, 2]
 
 
