@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--budget", type=float, default=4.0, help="seconds for one task, all peers")
     parser.add_argument("--models", type=Path, help="a folder that keeps the language models for the next run")
+    parser.add_argument("--note", help="a line for the report, such as who else used the machine")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/decode.json")
     options = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
@@ -87,7 +88,9 @@ def main(arguments: list[str] | None = None) -> None:
     document["environment"] = describe(shlex.join(["python", "-m", "benchmarks.decode", *given]))
     document["peers"] = {name: peer.version for name, peer in SEARCHERS.items()}
     document["peers"] |= {name: aligner.version for name, aligner in ALIGNERS.items()}
-    for part in options.parts.split(","):
+    if options.note:
+        document["note"] = options.note
+    for part in filter(None, options.parts.split(",")):
         rows = measure(part, options)
         if part in ("search", "align"):  # rows that are not measured now stay
             new = {_key(row): row for row in rows}
