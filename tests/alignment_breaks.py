@@ -125,7 +125,7 @@ ALIGNMENT_BREAKS = [
         ALIGN,
         "Scores(storage, n * strides[1],",
         "Scores(storage, 0 * strides[1],",
-        "test_alignment_contract.py -k strides",
+        "test_alignment_contract.py -k drawn_batch",
     ),
     Break(
         "alignment: a wildcard keeps the number that the kernel has for it",
