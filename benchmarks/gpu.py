@@ -1,4 +1,5 @@
-"""On an NVIDIA GPU: time, host time, memory and kernels of the loss next to PyTorch's two and optax, in one command.
+"""On an NVIDIA GPU: time, host time, memory and kernels of the loss next to PyTorch's two and optax, and of alignment
+and greedy decoding next to torchaudio and PyTorch, in one command.
 
     python -m benchmarks.gpu                                      # everything, from the root of the repository
     python -m benchmarks.gpu --shapes characters --dtypes float32 --rounds 7 --out /tmp/quick.json
@@ -17,20 +18,22 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import ROOT, describe
-from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls
+from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls, GpuPeer
 from benchmarks.gpu_report import write
+from benchmarks.gpu_tasks import TASKS
 from benchmarks.peers import version_of
 from benchmarks.rows import OK, GpuRow, as_row, failed, not_installed
 from benchmarks.shapes import GPU_DTYPES, GPU_SHAPES, Shape, draw
 from benchmarks.timing import spread, take_turns
 
 PASSES = ("forward", "forward_backward")
+ALL_PEERS = list(dict.fromkeys([*GPU_PEERS, *(name for everyone in TASKS.values() for name in everyone)]))
 BYTES_PER_SCORE = {"float32": 12, "bfloat16": 6}
 """What the loss must move, forward and backward: each score read twice, each gradient written once."""
 
@@ -41,7 +44,7 @@ HOST_SAMPLES = 20
 
 
 def calls_in_a_sample(calls: GpuCalls, what: str) -> int:
-    call = getattr(calls, what)
+    call = calls.calls[what]
     start = time.perf_counter()
     call()
     calls.wait()
@@ -50,7 +53,7 @@ def calls_in_a_sample(calls: GpuCalls, what: str) -> int:
 
 
 def sample(calls: GpuCalls, what: str, count: int) -> None:
-    call = getattr(calls, what)
+    call = calls.calls[what]
     for _ in range(count):
         call()
     calls.wait()
@@ -58,7 +61,7 @@ def sample(calls: GpuCalls, what: str, count: int) -> None:
 
 def host_us(calls: GpuCalls, what: str) -> list[float]:
     """How long single calls keep the host, each on an idle GPU."""
-    call, samples = getattr(calls, what), []
+    call, samples = calls.calls[what], []
     for _ in range(HOST_SAMPLES):
         calls.wait()
         start = time.perf_counter_ns()
@@ -76,7 +79,7 @@ def kernels_us(calls: GpuCalls, what: str, device: str) -> list[tuple[str, float
     activities = torch.profiler.ProfilerActivity
     for _ in range(2):  # the first one of a process may come too late for the first kernels
         with torch.profiler.profile(activities=[activities.CPU, activities.CUDA]) as seen:
-            getattr(calls, what)()
+            calls.calls[what]()
             calls.wait()
             torch.cuda.synchronize()
         on_gpu = [event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
@@ -86,20 +89,37 @@ def kernels_us(calls: GpuCalls, what: str, device: str) -> list[tuple[str, float
 def measure_shape(
     shape: Shape, dtype: str, peers: Sequence[str], device: str, rounds: int, budget_s: float
 ) -> list[GpuRow]:
-    """The rows of one shape and dtype. `budget_s` is for one pass of all peers together."""
+    """The rows of one shape and dtype. `budget_s` is for one pass of all peers together, and for each task."""
+    chosen = {name: GPU_PEERS[name] for name in peers if name in GPU_PEERS}
+    rows = _measure_peers(shape, dtype, chosen, PASSES, device, rounds, budget_s)
+    for task, everyone in TASKS.items():
+        chosen = {name: peer for name, peer in everyone.items() if name in peers}
+        rows += _measure_peers(shape, dtype, chosen, (task,), device, rounds, budget_s)
+    return rows
+
+
+def _measure_peers(
+    shape: Shape,
+    dtype: str,
+    peers: Mapping[str, GpuPeer],
+    passes: Sequence[str],
+    device: str,
+    rounds: int,
+    budget_s: float,
+) -> list[GpuRow]:
     problem, rows = draw(shape), []
     loaded: dict[str, GpuCalls] = {}
     status: dict[str, str] = {}
-    for name in peers:
-        missing = GPU_PEERS[name].missing
+    for name, peer in peers.items():
+        missing = peer.missing
         status[name] = not_installed(missing) if missing else OK
         if not missing:
             try:
-                loaded[name] = GPU_PEERS[name].load(problem, dtype, device)
+                loaded[name] = peer.load(problem, dtype, device)
             except Exception as error:  # a peer that fails is a row of the table, not the end of the run
                 status[name] = failed(error)
-    for what in PASSES:
-        rows += _measure_pass(shape, dtype, what, loaded, dict(status), device, rounds, budget_s)
+    for what in passes:
+        rows += _measure_pass(shape, dtype, what, peers, loaded, dict(status), device, rounds, budget_s)
     return rows
 
 
@@ -107,6 +127,7 @@ def _measure_pass(
     shape: Shape,
     dtype: str,
     what: str,
+    peers: Mapping[str, GpuPeer],
     loaded: dict[str, GpuCalls],
     status: dict[str, str],
     device: str,
@@ -115,7 +136,7 @@ def _measure_pass(
 ) -> list[GpuRow]:
     rows = {
         name: GpuRow(
-            shape.name, shape.T, shape.N, shape.C, shape.L, dtype, name, GPU_PEERS[name].version,
+            shape.name, shape.T, shape.N, shape.C, shape.L, dtype, name, peers[name].version,
             what, told,
         )
         for name, told in status.items()
@@ -127,9 +148,9 @@ def _measure_pass(
             sample(calls, what, 1)
             first_ms = (time.perf_counter() - start) * 1e3
             seen = kernels_us(calls, what, device)
-            must_run = GPU_PEERS[name].must_run
+            must_run = peers[name].must_run
             if must_run is not None and not must_run([kernel for kernel, _ in seen]):
-                raise RuntimeError(f"{GPU_PEERS[name].label} did not run: {', '.join(kernel for kernel, _ in seen)}")
+                raise RuntimeError(f"{peers[name].label} did not run: {', '.join(kernel for kernel, _ in seen)}")
             counts[name] = calls_in_a_sample(calls, what)
             rows[name] = replace(
                 rows[name],
@@ -208,7 +229,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=",".join(GPU_SHAPES))
     parser.add_argument("--dtypes", default=",".join(GPU_DTYPES))
-    parser.add_argument("--peers", default=",".join(GPU_PEERS))
+    parser.add_argument("--peers", default=",".join(ALL_PEERS))
     parser.add_argument("--rounds", type=int, default=21, help="samples of each call")
     parser.add_argument("--budget", type=float, default=4.0, help="seconds for one pass of one shape, all peers")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/gpu.json")

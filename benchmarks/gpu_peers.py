@@ -11,7 +11,7 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +25,13 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class GpuCalls:
-    """Calls without arguments, each of which returns the loss, or (loss, gradient of the logits).
+    """Calls by name, without arguments. `forward` returns the loss, `forward_backward` (loss, gradient of the logits).
 
     `wait` returns when all that was called has been done. `peak_bytes` is what a call takes beyond what lies there
     before it, its result included, or None where the peer cannot tell; it is asked with the name of a call.
     """
 
-    forward: Call
-    forward_backward: Call
+    calls: Mapping[str, Call]
     wait: Callable[[], None]
     peak_bytes: Callable[[str], int | None]
 
@@ -74,6 +73,8 @@ def _torch_calls(problem: Problem, dtype: str, device: str, bind: Callable[[Any]
         loss.backward()
         return loss, logits.grad
 
+    calls: dict[str, Call] = {"forward": forward, "forward_backward": forward_backward}
+
     def wait() -> None:
         if on_gpu:
             torch.cuda.synchronize()
@@ -85,11 +86,11 @@ def _torch_calls(problem: Problem, dtype: str, device: str, bind: Callable[[Any]
         wait()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        {"forward": forward, "forward_backward": forward_backward}[what]()
+        calls[what]()
         wait()
         return int(torch.cuda.max_memory_allocated() - before)
 
-    return GpuCalls(forward, forward_backward, wait, peak_bytes)
+    return GpuCalls(calls, wait, peak_bytes)
 
 
 def load_numbactc(problem: Problem, dtype: str, device: str) -> GpuCalls:
@@ -179,8 +180,7 @@ def load_optax(problem: Problem, dtype: str, device: str) -> GpuCalls:
         return None if analysis is None else analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
     return GpuCalls(
-        forward=lambda: call("forward"),
-        forward_backward=lambda: call("forward_backward"),
+        calls={"forward": lambda: call("forward"), "forward_backward": lambda: call("forward_backward")},
         wait=lambda: jax.block_until_ready(last) and None,
         peak_bytes=peak_bytes,
     )

@@ -13,17 +13,22 @@ from pathlib import Path
 
 from benchmarks.environment import title
 from benchmarks.gpu_peers import GPU_PEERS, OURS
+from benchmarks.gpu_tasks import TASKS
 from benchmarks.report import NONE, Document, by_peer, number, ranged, sizes, table, told, unique
 from benchmarks.rows import Row
 
 LATTICE_BOUND = 200.0
 """Nanoseconds for a frame and direction that are asked at the shape `long-audio`."""
 
-WORDS = {"forward_backward": "forward + backward", "forward": "forward"}
+WORDS = {
+    "forward_backward": "forward + backward", "forward": "forward", "forced_align": "forced alignment",
+    "greedy_decode": "greedy decoding",
+}  # fmt: skip
+LABELS = {name: peer.label for everyone in (*TASKS.values(), GPU_PEERS) for name, peer in everyone.items()}
 
 
 def label(peer: str) -> str:
-    return GPU_PEERS[peer].label if peer in GPU_PEERS else peer
+    return LABELS.get(peer, peer)
 
 
 def speed_table(rows: list[Row], what: str, field: str) -> str:
@@ -45,9 +50,9 @@ def speed_table(rows: list[Row], what: str, field: str) -> str:
     return table(head, lines)
 
 
-def memory_table(rows: list[Row]) -> str:
-    """Peak of forward + backward beyond the logits, the gradient included, in MiB."""
-    rows = [row for row in rows if row["what"] == "forward_backward"]
+def memory_table(rows: list[Row], what: str) -> str:
+    """Peak of a call beyond the scores, its result included, in MiB."""
+    rows = [row for row in rows if row["what"] == what]
     peers = [peer for (peer,) in unique(rows, "peer")]
     lines = []
     for shape, dtype in unique(rows, "shape", "dtype"):
@@ -56,7 +61,7 @@ def memory_table(rows: list[Row]) -> str:
         line = [sizes(next(iter(found.values()))), dtype, number(logits / 2**20)]
         line += [told(found.get(peer), lambda row: mebibytes(row["peak_bytes"])) for peer in peers]
         lines.append(line)
-    return table(["T, N, C, L", "dtype", "logits", *(label(peer) for peer in peers)], lines)
+    return table(["T, N, C, L", "dtype", "scores", *(label(peer) for peer in peers)], lines)
 
 
 def mebibytes(count: int | None) -> str:
@@ -101,7 +106,8 @@ def report(document: Document) -> str:
     ]
     for what, words in WORDS.items():
         parts += [f"## What one call keeps the host, {words}, microseconds", speed_table(rows, what, "host_us")]
-    parts += ["## Peak memory of forward + backward beyond the logits, gradient included, MiB", memory_table(rows)]
+    for what in ("forward_backward", "forced_align"):
+        parts += [f"## Peak memory, {WORDS[what]}, beyond the scores, MiB", memory_table(rows, what)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -14,11 +14,14 @@ from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_lo
 from numbactc.occupancy import Posteriors, posteriors
 from numbactc.plotting import plot_alignment, plot_lattice, plot_posteriors
 from numbactc.spans import TokenSpan, WordSpan, group_words
+from numbactc.streaming import BeamSearch, BeamState
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Alignment",
+    "BeamSearch",
+    "BeamState",
     "BestPath",
     "CTCLoss",
     "CTCLossWithLogits",

@@ -40,10 +40,9 @@ def align(
     if (labels == scores.shape[2]).any():
         scores = _with_wildcard(scores, wildcard_cost)
     path_scores[:], found_spans, found_means = _best_paths(scores, labels, targets)
-    found = np.repeat(np.isfinite(path_scores), lengths)
     places = np.repeat(_begins(-(-lengths // MOST_PAIRS) * MOST_PAIRS) - _begins(lengths), lengths)
     places += np.arange(labels.size)
-    spans[sources[found]], log_means[sources[found]] = found_spans[places[found]], found_means[places[found]]
+    spans[sources], log_means[sources] = found_spans[places], found_means[places]
 
 
 def _begins(lengths: np.ndarray) -> np.ndarray:

@@ -4,7 +4,8 @@ Numba is imported by the first call.
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 SMALLEST = 1 << 10
 """Nodes that a search has room for at first, at least."""
+
+FACTORS = 1 << 14
+"""Factors of scoring that are remembered: a power of two, 16 bytes each."""
 
 
 class Found(NamedTuple):
@@ -49,13 +53,20 @@ class Search:
         self.settings = settings
         self.scorer = scorer
         self.state = _state(settings.width, scorer.active)
-        self.work = _workspace(settings.width, classes)
+        self.work = _workspace(settings.width, classes, scorer.active)
         self.restart()
 
     def restart(self) -> None:
         from numbactc.kernels.cpu import beam
 
         beam.start(self.state, self.scorer)
+
+    def copy(self) -> "Search":
+        """The same search, which from here on goes its own way."""
+        other = copy(self)
+        other.state = _copied(self.state)
+        other.work = _workspace(self.settings.width, self.classes, self.scorer.active)
+        return other
 
     def advance(self, scores: Tensor, utterance: int, frames: int) -> None:
         """Read that many frames of an utterance of scores (T, N, C)."""
@@ -147,7 +158,7 @@ def _prefixes(nodes: int, moments: int, scored: bool) -> "Prefixes":
         before=np.empty(moments, np.int32),
         frame=np.empty(moments, np.int32),
         renamed=np.empty(max(nodes, moments), np.int32),
-        used=np.empty(2, np.int64),
+        used=np.empty(3, np.int64),
     )
 
 
@@ -177,11 +188,16 @@ def _doubled(state: "State", classes: int) -> "State":
     return state._replace(prefixes=new)
 
 
+def _copied(arrays: Any) -> Any:
+    """A named tuple of arrays, or of such tuples, with arrays of its own."""
+    return type(arrays)(*(each.copy() if isinstance(each, np.ndarray) else _copied(each) for each in arrays))
+
+
 def _copy(array: np.ndarray, longer: np.ndarray) -> None:
     longer[: array.size] = array
 
 
-def _workspace(width: int, classes: int) -> "Workspace":
+def _workspace(width: int, classes: int, scored: bool) -> "Workspace":
     from numbactc.kernels.cpu.candidates import Workspace
 
     candidates = 4 * width + 60
@@ -199,5 +215,8 @@ def _workspace(width: int, classes: int) -> "Workspace":
         token=np.empty(candidates, np.int32),
         mass=np.empty(candidates),
         pool=np.empty(width + max(candidates, classes)),
-        marks=np.zeros(1, np.int64),
+        heap=np.empty(width),
+        asked=np.empty(FACTORS if scored else 1, np.int64),
+        answers=np.empty(FACTORS if scored else 1),
+        marks=np.zeros(2, np.int64),
     )

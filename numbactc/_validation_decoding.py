@@ -2,12 +2,14 @@
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from numbactc._validation import check_blank, check_lengths, check_range, check_scores
+from numbactc._validation import check_blank as check_blank
+from numbactc._validation import check_lengths, check_range, check_scores
 
 
 class Pruning(NamedTuple):
@@ -45,6 +47,15 @@ def check_utterances(log_probs: Tensor, lengths: Any, blank: Any, batch_first: b
     lengths = check_lengths("lengths", lengths, batch, unbatched)
     check_range("lengths", lengths, frames, "T")
     return Utterances(scores, lengths, blank)
+
+
+def check_chunk(log_probs: Tensor, classes: int, before: Sequence[Tensor]) -> None:
+    """Some frames (T, C) of one utterance, of the same dtype as those before."""
+    check_scores("log_probs", log_probs)
+    if log_probs.dim() != 2 or log_probs.shape[1] != classes:
+        raise ValueError(f"log_probs must have shape (T, {classes}), got {tuple(log_probs.shape)}")
+    if before and log_probs.dtype != before[0].dtype:
+        raise ValueError(f"log_probs must be {before[0].dtype} as the frames before, got {log_probs.dtype}")
 
 
 def check_count(name: str, count: Any, largest: int | None = None, meaning: str = "") -> int:

@@ -2,10 +2,12 @@
 
 from breaks import Break
 
-SWEEP, LATTICE, MEETING, CLASSES, PREPARE, ROWS = (
-    f"numbactc/kernels/cuda/{name}.py" for name in ("sweep", "lattice", "meeting", "classes", "prepare", "rows")
+SWEEP, LATTICE, MEETING, CLASSES, PREPARE, ROWS, VITERBI, TRACEBACK = (
+    f"numbactc/kernels/cuda/{name}.py"
+    for name in ("sweep", "lattice", "meeting", "classes", "prepare", "rows", "viterbi", "traceback")
 )
-TESTS, CORNERS = "test_cuda_kernels.py -k", "test_cuda_corners.py -k"
+ALIGNMENT_DISPATCH = "numbactc/_dispatch_alignment_cuda.py"
+TESTS, CORNERS, ALIGNMENT = (f"test_cuda_{name}.py -k" for name in ("kernels", "corners", "alignment"))
 
 CUDA_BREAKS = [
     Break(
@@ -126,5 +128,104 @@ CUDA_BREAKS = [
         "if t >= facts[COLUMNS * n + FRAMES] or no_path or outcome == BAD:",
         "if no_path or outcome == BAD:",
         f"{TESTS} alone_and_in",
+    ),
+    Break(
+        "GPU alignment: a tie goes to the step",
+        TRACEBACK,
+        "stepped = blank[0] > best",
+        "stepped = blank[0] >= best",
+        f"{ALIGNMENT} ties",
+    ),
+    Break(
+        "GPU alignment: the origin of a tie is the step's",
+        VITERBI,
+        "                if b > best:",
+        "                if b >= best:",
+        f"{ALIGNMENT} origins_survive",
+    ),
+    Break(
+        "GPU alignment: the last blank wins a tie",
+        VITERBI,
+        "last[2 * what.count - 1] >= score:",
+        "last[2 * what.count - 1] > score:",
+        f"{ALIGNMENT} ties",
+    ),
+    Break(
+        "GPU alignment: skip between equal labels",
+        VITERBI,
+        "what.labels[p - 1] != label:",
+        "label >= 0:",
+        f"{ALIGNMENT} every_path",
+    ),
+    Break(
+        "GPU alignment: warps do not hear from their neighbours",
+        VITERBI,
+        "if live and warp > 0 and number < halo_lanes:",
+        "if live and warp > 99 and number < halo_lanes:",
+        f"{ALIGNMENT} any_division_among",
+    ),
+    Break(
+        "GPU alignment: a barrier left out",
+        VITERBI,
+        "            cuda.syncthreads()\n            if live and warp > 0",
+        "            if live and warp > 0",
+        f"{ALIGNMENT} any_division_among",
+    ),
+    Break(
+        "GPU alignment: origins never restart",
+        VITERBI,
+        "                    save_checkpoint(what, lane, p0, owned, int32(turn // TURNS))\n"
+        "                    restart(lane, p0)\n            side",
+        "                    save_checkpoint(what, lane, p0, owned, int32(turn // TURNS))\n            side",
+        f"{ALIGNMENT} origins_survive",
+    ),
+    Break(
+        "GPU alignment: the origin of a blank taken for a label's",
+        VITERBI,
+        "if (state & int32(1)) != 0 else int32(both & int32(0xFFFF))",
+        "if (state & int32(1)) == 0 else int32(both & int32(0xFFFF))",
+        f"{ALIGNMENT} origins_survive",
+    ),
+    Break(
+        "GPU alignment: a NaN among labels overlooked",
+        VITERBI,
+        "                if not score < infinity:",
+        "                if score > infinity:",
+        f"{ALIGNMENT} no_number_stays",
+    ),
+    Break(
+        "GPU alignment: one position too few is traced back",
+        TRACEBACK,
+        "left = int32(int32(end >> int32(1)) - int32(BLOCK_FRAMES))",
+        "left = int32(int32(end >> int32(1)) - int32(BLOCK_FRAMES) + 1)",
+        f"{ALIGNMENT} moves_as_far",
+    ),
+    Break(
+        "GPU alignment: a stretch begins with no state",
+        TRACEBACK,
+        "blank_state[0], label[0] = checkpoints[row], checkpoints[row + 1]",
+        "blank_state[0], label[0] = checkpoints[row], never",
+        f"{ALIGNMENT} origins_survive",
+    ),
+    Break(
+        "GPU alignment: a span that ends where a stretch does has no end",
+        TRACEBACK,
+        "before = ends[int64(n) * int64(blocks) + int64(block - 1)]",
+        "before = state",
+        f"{ALIGNMENT} moves_as_far",
+    ),
+    Break(
+        "GPU alignment: marks of the frame before",
+        TRACEBACK,
+        "                        marks, int32(start + j),",
+        "                        marks, int32(start),",
+        f"{ALIGNMENT} every_path",
+    ),
+    Break(
+        "GPU alignment: a wildcard costs nothing",
+        ALIGNMENT_DISPATCH,
+        ".amax(-1) - cost",
+        ".amax(-1)",
+        f"{ALIGNMENT} wildcard",
     ),
 ]

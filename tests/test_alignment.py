@@ -14,6 +14,8 @@ from numbactc import Alignment
 from oracles import collapse
 from paths import all_paths, chosen, score_of, viterbi
 
+pytestmark = pytest.mark.usefixtures("device")
+
 
 def align_one(scores: Tensor, target: Sequence[int], blank: int = 0) -> Alignment:
     """Of a single utterance (T, C)."""

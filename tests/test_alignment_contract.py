@@ -20,6 +20,8 @@ from processes import run_python
 
 STAR = -1
 
+pytestmark = pytest.mark.usefixtures("device")
+
 
 def align(batch: Batch, scores: Tensor | None = None) -> list[Alignment]:
     given = batch.scores if scores is None else scores
@@ -83,6 +85,7 @@ def test_classes_may_be_renamed(seed: int) -> None:
         assert loss <= -old.score + 1e-5
 
 
+@pytest.mark.cpu_only
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     batch = random_batch(600, 8, 9, 250)
     threads = torch.get_num_threads()
@@ -303,6 +306,7 @@ except RuntimeError:
 """
 
 
+@pytest.mark.cpu_only
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for its address space")
 def test_an_hour_of_speech_takes_less_than_50_megabytes() -> None:
     """T = 60,000, L = 8,000, in a process that may not have more: a table of decisions alone would take 960 MB."""

@@ -14,6 +14,7 @@ import torch
 from benchmarks import gpu, gpu_report
 from benchmarks.environment import describe
 from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls, GpuPeer, ran_cudnn, ran_native
+from benchmarks.gpu_tasks import TASKS
 from benchmarks.peers import load_torch
 from benchmarks.rows import OK, GpuRow, Spread, as_row
 from benchmarks.shapes import GPU_SHAPES, Problem, Shape, draw
@@ -31,7 +32,8 @@ def document() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(GPU_PEERS, "absent", GpuPeer("absent", "Absent", ("no_such_module",), broken_load))
         patch.setitem(GPU_PEERS, "broken", GpuPeer("broken", "Broken", ("numpy",), broken_load))
-        rows = gpu.measure_shape(SMALL, "float32", list(GPU_PEERS), "cpu", rounds=5, budget_s=0.5)
+        everyone = [*GPU_PEERS, "torchaudio", "torch"]
+        rows = gpu.measure_shape(SMALL, "float32", everyone, "cpu", rounds=5, budget_s=0.5)
         rows += gpu.measure_shape(SMALL, "bfloat16", [OURS, "torch-native"], "cpu", rounds=5, budget_s=0.5)
     machine = dict.fromkeys(("capability", "memory_gib", "cuda", "cudnn", "numba_cuda"), "0") | {"name": "none"}
     return {
@@ -40,6 +42,19 @@ def document() -> dict[str, Any]:
         "speed": [as_row(row) for row in gpu.compare(rows, 1e12)],
         "elapsed_s": 1.0,
     }
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_peers_of_a_task_find_the_same(task: str, dtype: str) -> None:
+    """Spans of every label, tokens of every utterance."""
+    results = []
+    for peer in TASKS[task].values():
+        if not peer.missing:
+            results.append(peer.load(draw(SMALL), dtype, "cpu").calls[task]())
+    assert len(results) == 2
+    assert len(results[0]) == SMALL.N
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -52,8 +67,8 @@ def test_peers_compute_the_same(name: str, dtype: str) -> None:
     losses, gradient = load_torch(dataclasses.replace(problem, logits=rounded), dtype="float64").evaluate()
     mean, slope = float(np.mean(losses / SMALL.L)), gradient / SMALL.L / SMALL.N
     calls = GPU_PEERS[name].load(problem, dtype, "cpu")
-    assert float(np.asarray(calls.forward())) == pytest.approx(mean, rel=2e-6)
-    loss, its_slope = calls.forward_backward()
+    assert float(np.asarray(calls.calls["forward"]())) == pytest.approx(mean, rel=2e-6)
+    loss, its_slope = calls.calls["forward_backward"]()
     calls.wait()
     if name == "optax":
         its_slope = np.asarray(its_slope, dtype=np.float32).transpose(1, 0, 2)
@@ -65,12 +80,13 @@ def test_peers_compute_the_same(name: str, dtype: str) -> None:
 
 def test_rows_are_whole(document: dict[str, Any]) -> None:
     rows = json.loads(json.dumps(document["speed"]))
-    assert len(rows) == 2 * (len(GPU_PEERS) + 2) + 2 * 2
+    # float32: all peers, twice, and both peers of each task; bfloat16: numbactc and PyTorch twice, and who they are
+    assert len(rows) == 2 * (len(GPU_PEERS) + 2) + 2 * 2 + 2 * 2 + 2 * 1
     for row in rows:
         assert set(row) == {field.name for field in dataclasses.fields(GpuRow)}
         assert (row["time_us"] is not None) == (row["host_us"] is not None) == (row["status"] == OK)
         assert len(row["samples_us"]) == row["repeats"]
-    told = {row["peer"]: row["status"] for row in rows if row["dtype"] == "float32"}
+    told = {row["peer"]: row["status"] for row in rows if row["dtype"] == "float32" and "forward" in row["what"]}
     assert told["absent"] == "not installed: no_such_module"
     assert told["broken"] == "failed: MemoryError: out of memory"
     assert told["torch-cudnn"].startswith("failed: RuntimeError: PyTorch, cuDNN did not run")
@@ -104,7 +120,10 @@ def test_tables(document: dict[str, Any], tmp_path: Path) -> None:
     lines = [line.split("|") for line in gpu_report.bounds_table(document["speed"]).splitlines()]
     assert [cell.strip() for cell in lines[2]][3] == "2.2"
     assert [cell.strip() for cell in lines[2]][5] == "100"  # 1.2 microseconds over 12 frames
-    assert "3 " in gpu_report.memory_table(document["speed"]).splitlines()[2]
+    assert "3 " in gpu_report.memory_table(document["speed"], "forward_backward").splitlines()[2]
+    for task in TASKS:
+        table = gpu_report.speed_table(document["speed"], task, "time_us")
+        assert all(peer.label in table for peer in TASKS[task].values())
 
 
 def test_who_ran() -> None:

@@ -21,7 +21,7 @@ if not devices.CAN_SIMULATE:
     pytest.skip("the simulator needs numba-cuda and greenlet", allow_module_level=True)
 
 import simulated
-from numbactc import _dispatch_alignment, _dispatch_alignment_cuda, _validation
+from numbactc import _devices, _dispatch, _dispatch_alignment, _dispatch_alignment_cuda, _validation
 from numbactc._dispatch_alignment import BestPaths
 from numbactc.kernels.cuda import alignment_plan, plan
 from numbactc.kernels.cuda.alignment_plan import BLOCK_FRAMES
@@ -291,6 +291,17 @@ def test_what_slips_through_the_hosts_checks_is_never_an_index(where: str, value
     np.testing.assert_array_equal(found.scores[[0, 2]], clean.scores[[0, 2]])
     np.testing.assert_array_equal(found.spans[others], clean.spans[others])
     np.testing.assert_array_equal(found.log_means[others], clean.log_means[others])
+
+
+def test_posteriors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of classes by the loss's kernels, of states on the CPU: what each state adds to its class, both say."""
+    batch = random_batch(12, 2, 5, 4, ragged=False)
+    there = numbactc.posteriors(batch.scores, *batch.arguments())
+    monkeypatch.setattr(_devices, "of", lambda scores: _dispatch)
+    here = numbactc.posteriors(batch.scores, *batch.arguments())
+    torch.testing.assert_close(there.classes, here.classes, rtol=0, atol=1e-6)
+    torch.testing.assert_close(there.states, here.states, rtol=0, atol=1e-6)
+    torch.testing.assert_close(there.classes[:, :, 0], there.states[:, :, ::2].sum(-1), rtol=0, atol=1e-6)
 
 
 def test_memory_does_not_grow_with_frames_times_labels() -> None:

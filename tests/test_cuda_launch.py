@@ -188,6 +188,39 @@ def test_what_a_step_of_training_costs_the_host(driver: Path, tmp_path: Path) ->
     assert calls <= 400
 
 
+def test_what_an_alignment_costs_the_host(driver: Path, tmp_path: Path) -> None:
+    """Four launches for the whole batch, with grids that follow from the longest target, and little between them."""
+    script = COUNT_CALLS + (
+        "import numpy as np, torch\n"
+        "from numbactc import _dispatch_alignment_cuda, _validation, _views_cuda\n"
+        "def queue(device, launches, arguments):\n"
+        "    where = launch.Where(0, 0x1230)\n"
+        "    for each in launches:\n"
+        "        launch.start(each, where, *arguments[each.kernel.name])\n"
+        "_views_cuda.queue = queue\n"
+        "scores = torch.randn(500, 3, 29)\n"
+        "targets = torch.randint(1, 29, (3, 200))\n"
+        "targets = _validation.check_targets(scores, targets, [500] * 3, [200, 7, 0], 0, False)\n"
+        "out = np.empty(3), np.empty((600, 2), np.int64), np.empty(600)\n"
+        "step = lambda: _dispatch_alignment_cuda.align(scores, targets, 0.0, *out)\n"
+        "step()\n"
+        "count = driver.launch_count\n"
+        "step()\n"
+        "launches = [driver.launch(i, 0) for i in range(count, driver.launch_count)]\n"
+        "print(json.dumps([[[each.kernel, each.grid[:2], each.block[0]] for each in launches], calls_of(step)]))\n"
+    )
+    environment = variables(driver, tmp_path) | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), "tests"])}
+    *_, told = run_python(PREPARE + COMPILED_AT_ONCE + script, REPOSITORY, **environment).splitlines()
+    launches, calls = json.loads(told)
+    assert launches == [
+        ["numbactc_prepare", [3, 1], 128],
+        ["numbactc_viterbi_float32_2_0", [3, 1], 128],
+        ["numbactc_traceback_float32", [3, 3], 256],
+        ["numbactc_span_means_float32", [3, 2], 128],
+    ]
+    assert calls <= 200
+
+
 def test_targets_have_memory_inside_torch_func() -> None:
     """Tensors that are made there are wrapped, and a wrapper has none."""
     import torch

@@ -14,6 +14,11 @@ from processes import REPOSITORY, run_python
 PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
+    {"numbactc.pyctcdecode"},
+    {"numbactc.pyctcdecode.decoder"},
+    {"numbactc.pyctcdecode.beams", "numbactc.pyctcdecode.spelling"},
+    {"numbactc.pyctcdecode.alphabet", "numbactc.pyctcdecode.language_model"},
+    {"numbactc.pyctcdecode.constants"},
     {"numbactc"},
     {
         "numbactc.alignment",
@@ -22,6 +27,7 @@ LEVELS = [
         "numbactc.loss",
         "numbactc.occupancy",
         "numbactc.plotting",
+        "numbactc.streaming",
     },
     {"numbactc._scoring"},
     {"numbactc.language_model", "numbactc.lexicon"},
@@ -30,6 +36,7 @@ LEVELS = [
         "numbactc._arpa",
         "numbactc._autograd",
         "numbactc._drawing",
+        "numbactc._hypotheses",
         "numbactc._ops",
         "numbactc._smoothing",
         "numbactc._states",
