@@ -3,6 +3,7 @@
 # make lint        ruff and mypy
 # make docs        run the pages of docs/: their pictures, and what they print
 # make bench-cpu   speed, accuracy, memory and start-up next to PyTorch and optax; writes benchmarks/results and figures
+# make bench-decode  search, alignment and first use next to the decoders and aligners on PyPI; writes benchmarks/results/decode.*
 # make test-gpu    every test of the losses on CUDA tensors, and what only a GPU can show; some minutes
 # make bench-gpu   time, host time, memory and kernels next to PyTorch, cuDNN, optax and torchaudio; writes benchmarks/results/gpu.*
 # make sanitize    memcheck and racecheck of compute-sanitizer, where CUDA's toolkit is installed; slow
@@ -50,6 +51,13 @@ docs: $(VENV)/.test
 
 bench-cpu: $(VENV)/.test
 	$(BIN)/python -m benchmarks.run
+
+# Without what they ask for: pyctcdecode wants a NumPy before 2 and runs with this one, ctc-forced-aligner a runtime for
+# models when all that is measured is its aligner. One that does not install is a row that says so.
+bench-decode: $(VENV)/.test
+	$(BIN)/python -m pip install -e '.[bench-decode]' || echo "not all peers could be installed"
+	$(BIN)/python -m pip install --no-deps pyctcdecode==0.5.0 ctc-forced-aligner==1.0.2 || echo "not all peers could be installed"
+	$(BIN)/python -m benchmarks.decode
 
 # PyTorch for Linux comes with CUDA 13; beside one for CUDA 12 say CUDA=cuda12
 CUDA ?= cuda

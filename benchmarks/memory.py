@@ -40,7 +40,7 @@ def _status_bytes(field: str) -> int:
     return int(match[1]) * 1024
 
 
-def _trim() -> None:
+def trim() -> None:
     """Give freed memory back to the system, else the call under test would reuse it unseen."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
@@ -76,7 +76,7 @@ def measure_here(shape: Shape, name: str, threads: int) -> MemoryRow:
     calls = PEERS[name].load(problem)
     calls.prepare()
     del warm
-    _trim()
+    trim()
     baseline, method = start_mark()
     result = calls.forward_backward()
     peak = read_mark(method)

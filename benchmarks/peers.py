@@ -11,7 +11,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +52,17 @@ class Peer:
     @property
     def missing(self) -> list[str]:
         """The modules that are not installed; empty when the peer can be measured."""
-        return [module for module in self.modules if importlib.util.find_spec(module) is None]
+        return missing(self.modules)
 
     @property
     def version(self) -> str | None:
         """Version of the peer, None where it is not installed."""
         return None if self.missing else version_of(self.modules[0])
+
+
+def missing(modules: Sequence[str]) -> list[str]:
+    """Those of the modules that are not installed."""
+    return [module for module in modules if importlib.util.find_spec(module) is None]
 
 
 def version_of(module: str) -> str | None:

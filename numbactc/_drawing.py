@@ -43,6 +43,11 @@ def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
     return new
 
 
+def lay_out(ax: Axes) -> None:
+    """Let a layout engine, if there is one, give the axes their place now, so that things can be measured."""
+    ax.figure.canvas.figure.draw_without_rendering()
+
+
 def array_of(name: str, values: Matrix, shape: str, columns: int | None = None) -> Array:
     """A matrix in float64 on the host, with that many columns if that is known."""
     if isinstance(values, Tensor):
@@ -161,7 +166,7 @@ def draw_strip(ax: Axes, tiers: Sequence[Tier]) -> None:
         return
     from matplotlib.transforms import Affine2D, ScaledTranslation, blended_transform_factory
 
-    ax.figure.canvas.figure.draw_without_rendering()  # a layout engine gives the axes their width
+    lay_out(ax)
     rows = [rows_of([_extent(ax, label, tier) for label in tier.labels], tier.most_rows) for tier in tiers]
     height = sum(map(_height, tiers, rows))
     top = ScaledTranslation(0, 1, cast("Affine2DBase", ax.transAxes))

@@ -81,33 +81,40 @@ def plot_lattice(
     ax.tick_params(length=0)
 
     moves, useful = _states.moves_of(classes, blank, T)
-    for t, s, following in moves:
-        ax.plot((t, t + 1), (s, following), color=PALE, linewidth=1, zorder=1)
+    _draw_moves(ax, moves)
     ax.plot(*np.nonzero(~useful), ".", color=PALE, markersize=4, zorder=2)
     if walk is not None:
         ax.plot(range(T), walk, color=COLOURS[1], linewidth=3, zorder=1.5, solid_capstyle="round")
-    discs = _discs(ax, values, useful, walk, show_values)
+    places = [(int(t), int(s)) for t, s in np.argwhere(useful)]
+    discs = _draw_discs(ax, values, places, walk)
     bar = ax.figure.colorbar(discs, ax=ax, label=quantity, ticks=[0, 0.5, 1], aspect=12, shrink=0.9)
     bar.outline.set_visible(False)
+
+    _drawing.lay_out(ax)
+    diameter = 0.62 * 72 / ax.figure.dpi * min(ax.bbox.width / (T + 0.2), ax.bbox.height / (S + 0.2))
+    discs.set_sizes([diameter**2])
+    for t, s in places if show_values else []:
+        ax.text(
+            t, s, f"{values[t, s]:.2f}".removeprefix("0"), ha="center", va="center_baseline", zorder=4,
+            fontsize=min(9.0, 0.38 * diameter), color="white" if values[t, s] > 0.55 else "black",
+        )  # fmt: skip
     return ax
 
 
-def _discs(
-    ax: Axes, values: _drawing.Array, useful: _drawing.Array, walk: list[int] | None, show_values: bool
+def _draw_moves(ax: Axes, moves: list[tuple[int, int, int]]) -> None:
+    from matplotlib.collections import LineCollection
+
+    segments = [((t, s), (t + 1, following)) for t, s, following in moves]
+    ax.add_collection(LineCollection(segments, colors=PALE, linewidths=1, zorder=1))
+
+
+def _draw_discs(
+    ax: Axes, values: _drawing.Array, places: list[tuple[int, int]], walk: list[int] | None
 ) -> PathCollection:
     """A disc for each state that some path visits, shaded by its value; those of the walk have a rim."""
-    T, S = values.shape
-    places = [(int(t), int(s)) for t, s in np.argwhere(useful)]
     on_walk = [walk is not None and walk[t] == s for t, s in places]
-    diameter = 0.62 * 72 / ax.figure.dpi * min(ax.bbox.width / (T + 0.2), ax.bbox.height / (S + 0.2))
-    if show_values:
-        for t, s in places:
-            ax.text(
-                t, s, f"{values[t, s]:.2f}".removeprefix("0"), ha="center", va="center_baseline", zorder=4,
-                fontsize=min(9.0, 0.38 * diameter), color="white" if values[t, s] > 0.55 else "black",
-            )  # fmt: skip
     return ax.scatter(
-        [t for t, _ in places], [s for _, s in places], s=diameter**2, c=[values[place] for place in places],
+        [t for t, _ in places], [s for _, s in places], c=[values[place] for place in places],
         cmap="Blues", vmin=0, vmax=1, zorder=3,
         edgecolors=[COLOURS[1] if on else DARK for on in on_walk], linewidths=[2.2 if on else 0.8 for on in on_walk],
     )  # fmt: skip

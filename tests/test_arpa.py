@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numbactc import _arpa, _model_cache
 from numbactc.kernels.automata import Automaton
 from numbactc.kernels.cpu import arpa
+from numbactc.kernels.cpu.hashing import insert
 from numbactc.kernels.jit import entry
 from numbactc.language_model import NgramLM
 from processes import REPOSITORY
@@ -277,6 +278,22 @@ def test_any_damage_is_a_value_error_or_a_model(data: st.DataObject) -> None:
         assert model.automaton.next_states.min() >= 0 and model.automaton.next_states.max() < states
         assert (model.automaton.backoff_states <= np.arange(states)).all()
         assert model.automaton.arcs.max() < arcs == sum(model.counts)
+
+
+@entry
+def look_up_where_another_is(text, vocabulary, begin, end):  # type: ignore[no-untyped-def]
+    """A word, where its hash has been entered for word 0; and that hash."""
+    key = arpa.hash_of(text, begin, end)
+    vocabulary.numbers[insert(vocabulary.keys, key)] = 0
+    return arpa.look_up(text, vocabulary, begin, end), key
+
+
+def test_words_of_one_hash_are_two_words() -> None:
+    text = np.frombuffer(b"cat dog", np.uint8)
+    keys = np.full(8, -1, np.int64)
+    vocabulary = arpa.Vocabulary(keys, np.full(8, 9, np.int32), np.array([4]), np.array([7]))  # word 0 is dog
+    (key, slot, word), taken = look_up_where_another_is(text, vocabulary, 0, 3)
+    assert (key, word) == (taken + 1, -1) and keys[slot] == -1
 
 
 @entry

@@ -190,6 +190,7 @@ def test_models_of_characters(tmp_path: Path, space: str) -> None:
     labels = [space if label == " " else label for label in LABELS]
     lm = NgramLM.train(FOX, 4, labels=labels)
     assert lm.unit == "token" and lm.labels == tuple(labels) and lm.token_words is not None
+    assert lm.token_words[labels.index(space)] != lm.unknown
     classes = [labels.index(space if character == " " else character) for character in "the fox"]
     forms: list[Tokens] = ["the fox", [*"the", space, *"fox"], classes, np.array(classes)]
     assert len({lm.score(form) for form in forms}) == 1

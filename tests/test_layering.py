@@ -14,6 +14,11 @@ from processes import REPOSITORY, run_python
 PACKAGE = REPOSITORY / "numbactc"
 
 LEVELS = [
+    {"numbactc.pyctcdecode"},
+    {"numbactc.pyctcdecode.decoder"},
+    {"numbactc.pyctcdecode.beams", "numbactc.pyctcdecode.spelling"},
+    {"numbactc.pyctcdecode.alphabet", "numbactc.pyctcdecode.language_model"},
+    {"numbactc.pyctcdecode.constants"},
     {"numbactc"},
     {
         "numbactc.alignment",

@@ -13,7 +13,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
@@ -162,8 +162,8 @@ def test_a_lattice_draws_each_state_with_its_number_and_each_move() -> None:
     np.testing.assert_array_equal(shades, [states[t, s] for t, s in places])
     moves, useful = _states.moves_of([0, 1, 0], 0, 5)
     assert {(t, s) for t, s in places.tolist()} == set(zip(*np.nonzero(useful), strict=True))
-    lines = [line.get_xydata() for line in ax.lines if line.get_linewidth() == 1]
-    np.testing.assert_array_equal(lines, [[(t, s), (t + 1, following)] for t, s, following in moves])
+    (lines,) = [artist for artist in ax.collections if isinstance(artist, LineCollection)]
+    np.testing.assert_array_equal(lines.get_segments(), [[(t, s), (t + 1, following)] for t, s, following in moves])
     (walk,) = [line for line in ax.lines if line.get_linewidth() == 3]
     assert list(np.asarray(walk.get_ydata())) == [0, 1, 1, 2, 2]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["-", "a", "-"]
@@ -240,6 +240,7 @@ def test_labels_never_touch(width: float, layout: str | None) -> None:
     _, spans = speech("many letters with little room", 100, frames_each=1, gap=2)
     words = [word("many", 1, 12), word("letterswithlittle", 14, 20), word("room", 24, 90)]
     _, ax = plt.subplots(figsize=(width, 3), layout=layout)
+    ax.set_ylabel("high\nenough\nto make\nthe axes\nnarrow")
     numbactc.plot_alignment(spans, spectrogram(5, 100), words, symbols=SYMBOLS, ax=ax)
     ax.set_title("over all of them")
     ax.figure.canvas.draw()

@@ -1,0 +1,1 @@
+"""Decoding and alignment next to their peers: `python -m benchmarks.decode`."""
