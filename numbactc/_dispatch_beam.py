@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SMALLEST = 1 << 10
 """Nodes that a search has room for at first, at least."""
 
+FACTORS = 1 << 14
+"""Factors of scoring that are remembered: a power of two, 16 bytes each."""
+
 
 class Found(NamedTuple):
     """What a search has found, best first; empty if no path has a probability."""
@@ -50,7 +53,7 @@ class Search:
         self.settings = settings
         self.scorer = scorer
         self.state = _state(settings.width, scorer.active)
-        self.work = _workspace(settings.width, classes)
+        self.work = _workspace(settings.width, classes, scorer.active)
         self.restart()
 
     def restart(self) -> None:
@@ -62,7 +65,7 @@ class Search:
         """The same search, which from here on goes its own way."""
         other = copy(self)
         other.state = _copied(self.state)
-        other.work = _workspace(self.settings.width, self.classes)
+        other.work = _workspace(self.settings.width, self.classes, self.scorer.active)
         return other
 
     def advance(self, scores: Tensor, utterance: int, frames: int) -> None:
@@ -155,7 +158,7 @@ def _prefixes(nodes: int, moments: int, scored: bool) -> "Prefixes":
         before=np.empty(moments, np.int32),
         frame=np.empty(moments, np.int32),
         renamed=np.empty(max(nodes, moments), np.int32),
-        used=np.empty(2, np.int64),
+        used=np.empty(3, np.int64),
     )
 
 
@@ -194,7 +197,7 @@ def _copy(array: np.ndarray, longer: np.ndarray) -> None:
     longer[: array.size] = array
 
 
-def _workspace(width: int, classes: int) -> "Workspace":
+def _workspace(width: int, classes: int, scored: bool) -> "Workspace":
     from numbactc.kernels.cpu.candidates import Workspace
 
     candidates = 4 * width + 60
@@ -212,5 +215,8 @@ def _workspace(width: int, classes: int) -> "Workspace":
         token=np.empty(candidates, np.int32),
         mass=np.empty(candidates),
         pool=np.empty(width + max(candidates, classes)),
-        marks=np.zeros(1, np.int64),
+        heap=np.empty(width),
+        asked=np.empty(FACTORS if scored else 1, np.int64),
+        answers=np.empty(FACTORS if scored else 1),
+        marks=np.zeros(2, np.int64),
     )

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from alignment_breaks import ALIGNMENT_BREAKS
+from beam_breaks import BEAM_BREAKS
 from breaks import BREAKS as CPU_BREAKS
 from breaks import Break
 from cuda_breaks import CUDA_BREAKS
@@ -23,7 +24,7 @@ from language_model_breaks import LANGUAGE_MODEL_BREAKS
 from picture_breaks import PICTURE_BREAKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BREAKS = [*CPU_BREAKS, *ALIGNMENT_BREAKS, *LANGUAGE_MODEL_BREAKS, *PICTURE_BREAKS, *CUDA_BREAKS]
+BREAKS = [*CPU_BREAKS, *ALIGNMENT_BREAKS, *BEAM_BREAKS, *LANGUAGE_MODEL_BREAKS, *PICTURE_BREAKS, *CUDA_BREAKS]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
 
 

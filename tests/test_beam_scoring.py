@@ -250,8 +250,9 @@ def reference_search(
                 longer[1] += (blank_mass if repeats else blank_mass + label_mass) * row[token]
         for prefix in sums:
             gains.setdefault(prefix, gain(prefix))
-        kept = sorted(sums, key=lambda prefix: -math.log(sum(sums[prefix]) + 1e-300) - gains[prefix])[:beam_size]
-        beam = {prefix: (sums[prefix][0], sums[prefix][1]) for prefix in kept if sum(sums[prefix]) > 0}
+        possible = [prefix for prefix in sums if sum(sums[prefix]) > 0 and gains[prefix] > -math.inf]
+        kept = sorted(possible, key=lambda prefix: -math.log(sum(sums[prefix])) - gains[prefix])[:beam_size]
+        beam = {prefix: (sums[prefix][0], sums[prefix][1]) for prefix in kept}
     return {prefix: math.log(sum(masses)) for prefix, masses in beam.items()}
 
 
@@ -274,6 +275,34 @@ def test_nothing_is_pruned_but_by_the_beams_size(beam_size: int) -> None:
             text = tuple(hypothesis.tokens.tolist())
             end = 0.8 * (lm.score(text) - lm.score(text, eos=False))
             assert hypothesis.score == pytest.approx(truth[text] + gain(text) + end, abs=1e-9)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3, 10, 40])
+def test_words_and_hotwords_are_pruned_by_the_beams_size_alone(beam_size: int) -> None:
+    """The same with what comes at once: a word's bonus at its end, a hotword's with its token, until that goes on."""
+    lm = word_model()
+    lexicon = Lexicon.from_characters(["a", "ab", "b", "ba"], LABELS)
+    begun = {tokens[:length] for _, tokens in lexicon.spellings for length in range(3)}
+    whole = {tokens for _, tokens in lexicon.spellings}
+
+    def gain(prefix: tuple[int, ...]) -> float:
+        ended = words_of(prefix)
+        last: tuple[int, ...] = () if prefix[-1:] in ((), (SPACE,)) else ended.pop()
+        if last not in begun or not whole.issuperset(ended):
+            return -math.inf
+        nats = lm.score([spelled(word) for word in ended], eos=False)
+        return 0.9 * nats + 3.0 * len(ended) + 1.5 * [*ended, last].count((A,))
+
+    for sharpness in (0.7, 2.0):
+        scores = model_like(30, 4, sharpness)
+        truth = reference_search(scores, beam_size, gain)
+        found = decode(
+            scores, beam_size, beam_size, language_model=lm, lm_weight=0.9, lexicon=lexicon, word_bonus=3.0,
+            hotwords={(A,): 1.5},
+        )  # fmt: skip
+        texts = {tuple(h.tokens.tolist()) for h in found}
+        complete = {prefix for prefix in truth if whole.issuperset(words_of(prefix))}
+        assert texts == (complete or set(truth))
 
 
 def test_a_long_utterance_keeps_its_scores_as_nodes_are_collected() -> None:

@@ -195,7 +195,7 @@ def test_no_frames_and_no_utterances() -> None:
 @pytest.mark.parametrize("low", [-math.inf, -1e9, torch.finfo(torch.float32).min, -1e4], ids=str)
 def test_masked_classes(low: float) -> None:
     """A class that is masked has nothing; a blank that is masked in one frame neither, where there is room."""
-    scores = torch.zeros(6, 4)
+    scores = 4 * torch.randn(6, 4)
     scores[2, 0] = low
     scores[3, 1] = low
     target = torch.tensor([1, 2])

@@ -17,6 +17,7 @@ from numbactc.kernels.cpu.candidates import (
     best_path,
     entrance,
     extend,
+    forget_factors,
     leaving,
     likely_tokens,
     raise_bound,
@@ -80,10 +81,13 @@ def advance(state, work, settings, scorer, storage, strides, utterance, begin, e
     state, work, scorer = flat(state), flat(work), flat(scorer)
     prefixes, counts = state.prefixes, state.counts
     tree.fill(work.computed, row.size, -1)
+    forget_factors(prefixes, work)
     for t in range(begin, end):
         beam, _ = beams_of(state)
         if not tree.has_room(beam, counts[SIZE], prefixes, settings.width, row.size):
             return t
+        if prefixes.used[tree.COLLECTIONS] != work.marks[1]:
+            forget_factors(prefixes, work)
         read_row(storage, t * strides[0] + utterance * strides[1], strides[2], row)
         if row_is_bad(row):
             counts[FATE] = NOT_A_NUMBER
@@ -129,8 +133,8 @@ def step(highest, state, work, settings, scorer):
     if size == settings.width:
         bound = max(bound, worst * SLACK)
     tokens = likely_tokens(best_before, bound, highest, frame, settings, scorer.ceilings, work)
-    if tokens > 4 and not scorer.active:
-        bound, tokens = raise_bound(bound, best_place, size, tokens, old, prefixes, settings, work)
+    if tokens > 4:
+        bound, tokens = raise_bound(bound, best_place, size, tokens, old, prefixes, settings, scorer, work)
     candidates = 0
     if tokens > 0:
         sort_descending(work.likelihood, work.tokens, tokens)

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbactc.kernels.cpu.prefixes import fill, moment_after, place_of
+from numbactc.kernels.cpu.hashing import EMPTY, scattered
+from numbactc.kernels.cpu.prefixes import COLLECTIONS, fill, moment_after, place_of
 from numbactc.kernels.cpu.scoring import factor_of
-from numbactc.kernels.cpu.selection import kth_largest
+from numbactc.kernels.cpu.selection import kth_largest, make_heap, push
 from numbactc.kernels.jit import inlined, kernel
 
 IMPOSSIBLE = 1e-280
@@ -62,8 +63,14 @@ class Workspace(NamedTuple):
     """(K,) float64 how likely it is."""
     pool: np.ndarray
     """(W + max(C, K),) float64 numbers to select from."""
+    heap: np.ndarray
+    """(W,) float64 the largest numbers so far."""
+    asked: np.ndarray
+    """(F,) int64 node * C + token, or -1: whose factors are in ..."""
+    answers: np.ndarray
+    """(F,) float64, F a power of two: a factor is asked for in every frame in which the prefix is in the beam."""
     marks: np.ndarray
-    """(1,) int64 how many prefixes have marked their children so far."""
+    """(2,) int64 how many prefixes have marked their children so far; `COLLECTIONS` when `asked` was cleared."""
 
 
 @inlined
@@ -145,7 +152,9 @@ def likely_tokens(best_before, bound, highest, frame, settings, ceilings, work):
     count = 0
     for token in range(row.size):
         score = row[token]
-        gain = ceilings[token] if ceilings.size > 0 else 0.0
+        gain = 0.0
+        if ceilings.size > 0:
+            gain = ceilings[token]
         if score + gain >= least and (score >= settings.lowest or score == highest) and token != settings.blank:
             work.tokens[count] = token
             work.likelihood[count] = emission_of(token, highest, frame, work) * math.exp(gain)
@@ -165,20 +174,46 @@ def mark_children(place, prefixes, beam, work):
     return mark
 
 
+@inlined
+def factor(place, token, old, prefixes, scorer, work):
+    """What scoring multiplies an extension's probability by."""
+    node = np.int64(old.node[place])
+    key = node * work.row.size + token
+    slot = scattered(key) & (work.asked.size - 1)
+    if work.asked[slot] != key:
+        work.asked[slot] = key
+        work.answers[slot] = factor_of(scorer, prefixes.standing, prefixes, node, token)
+    return work.answers[slot]
+
+
 @kernel
-def raise_bound(bound, place, size, tokens, old, prefixes, settings, work):
+def forget_factors(prefixes, work):
+    """Nodes have other numbers after a collection, and another meaning in another utterance."""
+    work.marks[1] = prefixes.used[COLLECTIONS]
+    fill(work.asked, work.asked.size, EMPTY)
+
+
+@kernel
+def raise_bound(bound, place, size, tokens, old, prefixes, settings, scorer, work):
     """A higher bound, and the classes that reach it: what W of those that stay and extend the best prefix reach."""
     if size + tokens <= settings.width:
         return bound, tokens
+    least = 0.0
+    if scorer.active and tokens > settings.width:  # scoring takes time: that of the most promising will do
+        copy(work.likelihood, tokens, work.pool, 0)
+        least = kth_largest(work.pool, tokens, settings.width)
     mark = mark_children(place, prefixes, old, work)
     last = prefixes.token[old.node[place]]
     before = old.blank[place] + old.label[place]
     copy(work.stay, size, work.pool, 0)
     count = size
     for i in range(tokens):
-        token = work.tokens[i]
-        if work.taken[token] != mark:
-            work.pool[count] = (old.blank[place] if token == last else before) * work.likelihood[i]
+        token = np.int64(work.tokens[i])
+        if work.likelihood[i] >= least and work.taken[token] != mark:
+            mass = (old.blank[place] if token == last else before) * work.emission[token]
+            if scorer.active:
+                mass *= factor(place, token, old, prefixes, scorer, work)
+            work.pool[count] = mass
             count += 1
     if count < settings.width:
         return bound, tokens
@@ -193,8 +228,11 @@ def raise_bound(bound, place, size, tokens, old, prefixes, settings, work):
 
 @kernel
 def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work):
-    """List the extensions that reach the bound, of the best prefix first; returns how many there are."""
-    count = 0
+    """List the extensions that reach the bound, of the best prefix first; returns how many there are.
+
+    Where scoring takes time, the bound is what the W-th best reaches of all that are known so far.
+    """
+    count, known = 0, 0
     for turn in range(size):
         place = best_place + turn
         if place >= size:
@@ -213,9 +251,16 @@ def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, wor
                 continue
             mass *= work.emission[token]
             if scorer.active:
-                mass *= factor_of(scorer, prefixes.standing, prefixes, np.int64(old.node[place]), token)
+                mass *= factor(place, token, old, prefixes, scorer, work)
                 if mass < bound:
                     continue
+                if known == 0:
+                    copy(work.stay, size, work.heap, 0)
+                    make_heap(work.heap, size)
+                    known = size
+                known = push(work.heap, known, settings.width, mass)
+                if known == settings.width:
+                    bound = max(bound, work.heap[0] * SLACK)
             if count == work.mass.size:
                 least, ties = entrance(size, count, settings, work)
                 bound = max(bound, least * SLACK)

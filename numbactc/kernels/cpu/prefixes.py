@@ -25,7 +25,7 @@ ROOT = 0
 NEVER = 0
 """The moment before all others; what the empty prefix has."""
 
-NODES, MOMENTS = 0, 1
+NODES, MOMENTS, COLLECTIONS = range(3)
 """Places in `used`."""
 
 
@@ -51,7 +51,7 @@ class Prefixes(NamedTuple):
     renamed: np.ndarray
     """(max(P, M),) int32, to work in."""
     used: np.ndarray
-    """(2,) int64 numbers of nodes and of moments."""
+    """(3,) int64 numbers of nodes and of moments, and how often they have been collected."""
 
 
 class Beam(NamedTuple):
@@ -85,6 +85,7 @@ def plant(prefixes, beam):
     """The root alone, in the beam, and its empty path."""
     fill(prefixes.keys, prefixes.keys.size, EMPTY)
     prefixes.used[NODES] = prefixes.used[MOMENTS] = 1
+    prefixes.used[COLLECTIONS] = 0
     prefixes.parent[ROOT], prefixes.token[ROOT], prefixes.place[ROOT] = ROOT, -1, 0
     prefixes.before[NEVER], prefixes.frame[NEVER] = NEVER, -1
     beam.node[0] = ROOT
@@ -136,6 +137,7 @@ def has_room(beam, size, prefixes, width, classes):
     collect_nodes(beam, size, prefixes)
     collect_moments(beam, size, prefixes)
     fill_table(prefixes, classes)
+    used[COLLECTIONS] += 1
     # collecting takes as long as there are nodes, so it must not happen too often
     return 2 * (used[NODES] + width) <= prefixes.parent.size and 2 * (used[MOMENTS] + 2 * width) <= prefixes.before.size
 

@@ -49,3 +49,43 @@ def sort_descending(values, companions, count):
             values[place] = value
             companions[place] = companion
         gap //= 3
+
+
+@kernel
+def make_heap(values, count):
+    """Order the first `count` values so that none is larger than its two children, 2 i + 1 and 2 i + 2: Floyd's way."""
+    for i in range(count // 2 - 1, -1, -1):
+        sink(values, i, count)
+
+
+@kernel
+def sink(values, i, count):
+    """Restore the order of a heap in which the value at i may be too large for its place."""
+    value = values[i]
+    while True:
+        child = 2 * i + 1
+        if child >= count:
+            break
+        if child + 1 < count and values[child + 1] < values[child]:
+            child += 1
+        if values[child] >= value:
+            break
+        values[i] = values[child]
+        i = child
+    values[i] = value
+
+
+@kernel
+def push(values, count, width, value):
+    """Keep the `width` largest in a heap: one more value; returns how many there are now."""
+    if count == width:
+        if value > values[0]:
+            values[0] = value
+            sink(values, 0, count)
+        return count
+    i = count
+    while i > 0 and values[(i - 1) >> 1] > value:
+        values[i] = values[(i - 1) >> 1]
+        i = (i - 1) >> 1
+    values[i] = value
+    return count + 1
