@@ -3,8 +3,9 @@
 Numba is imported by the first call, not with the package.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,13 @@ def source_of_kernels() -> str:
     from numbactc.kernels.sources import source_hash
 
     return source_hash("cpu")
+
+
+def write_file(folder: Path, name: str, fill: Callable[[IO[bytes]], Any]) -> bool:
+    """As `kernels.disk.write`."""
+    from numbactc.kernels import disk
+
+    return disk.write(folder, name, fill)
 
 
 def restored(arrays: Mapping[str, np.ndarray]) -> "Automaton":

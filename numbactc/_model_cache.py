@@ -7,7 +7,6 @@ date. It is written under another name and moved into place, so that any number 
 import contextlib
 import hashlib
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -53,16 +52,6 @@ def write(name: str, model: Model) -> None:
     where = folder()
     if where is None:
         return
+    arrays = {"counts": np.array(model.counts), **model.automaton._asdict()}
     words = np.frombuffer("\n".join(model.words).encode(), np.uint8)
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(suffix=".tmp", prefix=name, dir=where)
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, words=words, counts=np.array(model.counts), **model.automaton._asdict())
-        os.replace(unfinished, where / name)
-    except OSError:  # a full disk, or a file that another process holds open on Windows
-        with contextlib.suppress(OSError):
-            os.unlink(unfinished)
+    _dispatch_language.write_file(where, name, lambda file: np.savez(file, words=words, **arrays))

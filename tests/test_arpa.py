@@ -21,7 +21,7 @@ from numbactc.kernels.cpu import arpa
 from numbactc.kernels.cpu.hashing import insert
 from numbactc.kernels.jit import entry
 from numbactc.language_model import NgramLM
-from processes import REPOSITORY
+from processes import REPOSITORY, TIMEOUT_S
 
 SMALL = r"""\data\
 ngram 1=6
@@ -399,7 +399,7 @@ def test_many_processes_at_once(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    assert len({process.communicate(timeout=120)[0] for process in running}) == 1
+    assert len({process.communicate(timeout=TIMEOUT_S)[0] for process in running}) == 1
     assert not any(process.returncode for process in running)
     files = list((tmp_path / "cache" / "numbactc" / "language-models").iterdir())
     assert [file.suffix for file in files] == [".npz"]

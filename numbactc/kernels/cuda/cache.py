@@ -8,10 +8,10 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
+from numbactc.kernels import disk
 from numbactc.kernels.sources import source_hash
 
 COMPILERS = (
@@ -63,18 +63,7 @@ def read(name: str) -> bytes | None:
 
 def write(name: str, cubin: bytes) -> None:
     """Keep it in the first folder that takes it; where none does, the process has it in memory and no more is lost."""
+    content = hashlib.sha256(cubin).digest() + cubin
     for folder in folders():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle, unfinished = tempfile.mkstemp(suffix=".tmp", prefix=name, dir=folder)
-        except OSError:
-            continue
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(cubin).digest() + cubin)
-            os.chmod(unfinished, 0o644)  # mkstemp's files are for their owner alone
-            os.replace(unfinished, folder / name)
+        if disk.write(folder, name, lambda file: file.write(content), 0o644):
             return
-        except OSError:  # a full disk, or a file that another process holds open on Windows
-            with contextlib.suppress(OSError):
-                os.unlink(unfinished)
