@@ -89,13 +89,17 @@ class Search:
 
         fate = self.state.counts[beam.FATE]
         width = self.settings.width
-        numbers, places, lengths = np.empty((3, width)), *np.empty((2, width), np.int64)
-        count = beam.rank(self.state, self.scorer, *numbers, places, lengths) if fate == beam.ALIVE else 0
+        (scores, lm_scores, found), (places, lengths) = np.empty((3, width)), np.empty((2, width), np.int64)
+        count = 0
+        if fate == beam.ALIVE:
+            count = beam.rank(self.state, self.scorer, scores, lm_scores, found, places, lengths)
         count = min(count, n_best)
         places, lengths = places[:count], lengths[:count]
         tokens, times = np.empty((2, int(lengths.sum())), np.int64)
         beam.spell(self.state, places, lengths, tokens, times)
-        return Found(*numbers[:, :count], lengths, tokens, times, bool(fate != beam.NOT_A_NUMBER))
+        return Found(
+            scores[:count], lm_scores[:count], found[:count], lengths, tokens, times, bool(fate != beam.NOT_A_NUMBER)
+        )
 
 
 def search(
