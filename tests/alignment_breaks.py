@@ -18,8 +18,8 @@ ALIGNMENT_BREAKS = [
     Break(
         "alignment: sums in float32",
         VITERBI,
-        "row[np.uint64(c)] = x",
-        "row[np.uint64(c)] = np.float32(x)",
+        "row[np.uint64(c)] = np.float64(widen(",
+        "row[np.uint64(c)] = np.float32(widen(",
         "test_alignment.py -k float64",
     ),
     Break(
@@ -72,17 +72,10 @@ ALIGNMENT_BREAKS = [
         "test_alignment.py -k table_of_all",
     ),
     Break(
-        "alignment: a NaN is a score like any other",
+        "alignment: NaN and +inf are scores like any other",
         VITERBI,
-        "bad += not x < np.inf",
-        "bad += x == np.inf",
-        "test_alignment_contract.py -k bad_scores",
-    ),
-    Break(
-        "alignment: +inf is a score like any other",
-        VITERBI,
-        "bad += not x < np.inf",
-        "bad += x != x",
+        "bad += rows.row_is_bad(row[:none])",
+        "bad += 0",
         "test_alignment_contract.py -k bad_scores",
     ),
     Break(
@@ -95,8 +88,8 @@ ALIGNMENT_BREAKS = [
     Break(
         "alignment: a wildcard sees no NaN",
         VITERBI,
-        "    if rows.row_is_bad(row):",
-        "    if False:",
+        "if rows.row_is_bad(row):",
+        "if False:",
         "test_alignment_contract.py -k reads_every_class",
     ),
     Break(
@@ -125,7 +118,7 @@ ALIGNMENT_BREAKS = [
         ALIGN,
         "Scores(storage, n * strides[1],",
         "Scores(storage, 0 * strides[1],",
-        "test_alignment_contract.py -k strides",
+        "test_alignment_contract.py -k drawn_batch",
     ),
     Break(
         "alignment: a wildcard keeps the number that the kernel has for it",

@@ -23,6 +23,7 @@ LOSS, DISPATCH, MEMORY, VALIDATION, AUTOGRAD, OPS, DISPATCH_CUDA, VALIDATION_CUD
         "_views",
     )
 )  # fmt: skip
+VIEWS_CUDA = "numbactc/_views_cuda.py"
 LAUNCH, CACHE = (f"numbactc/kernels/cuda/{name}.py" for name in ("launch", "cache"))
 SIMULATED = "--devices simulated "
 
@@ -351,7 +352,7 @@ BREAKS = [
     ),
     Break(
         "lengths with gaps between them, on a GPU",
-        DISPATCH_CUDA,
+        VIEWS_CUDA,
         "- len(strides)), *strides",
         "- len(strides)), *[1 if stride else 0 for stride in strides]",
         SIMULATED + "test_contract.py -k forms_of_lengths",
@@ -366,13 +367,13 @@ BREAKS = [
     Break(
         "grad_output's stride ignored, on a GPU",
         DISPATCH_CUDA,
-        "_address(grad_losses), grad_losses.stride(0)",
-        "_address(grad_losses), 1",
+        "address(grad_losses), grad_losses.stride(0)",
+        "address(grad_losses), 1",
         SIMULATED + "test_contract.py -k dtype_of_loss",
     ),
     Break(
         "int32 lengths taken for int64, on a GPU",
-        DISPATCH_CUDA,
+        VIEWS_CUDA,
         "int(tensor.dtype == torch.int64)",
         "1",
         SIMULATED + "test_contract.py -k forms_of_lengths",

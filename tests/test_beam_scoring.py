@@ -279,7 +279,7 @@ def test_nothing_is_pruned_but_by_the_beams_size(beam_size: int) -> None:
 
 @pytest.mark.parametrize("beam_size", [1, 3, 10, 40])
 def test_words_and_hotwords_are_pruned_by_the_beams_size_alone(beam_size: int) -> None:
-    """The same with what comes at once: a word's bonus at its end, a hotword's with its only token."""
+    """The same with what comes at once: a word's bonus at its end, a hotword's with its token, until that goes on."""
     lm = word_model()
     lexicon = Lexicon.from_characters(["a", "ab", "b", "ba"], LABELS)
     begun = {tokens[:length] for _, tokens in lexicon.spellings for length in range(3)}
@@ -287,11 +287,11 @@ def test_words_and_hotwords_are_pruned_by_the_beams_size_alone(beam_size: int) -
 
     def gain(prefix: tuple[int, ...]) -> float:
         ended = words_of(prefix)
-        last = () if prefix[-1:] in ((), (SPACE,)) else ended.pop()
+        last: tuple[int, ...] = () if prefix[-1:] in ((), (SPACE,)) else ended.pop()
         if last not in begun or not whole.issuperset(ended):
             return -math.inf
         nats = lm.score([spelled(word) for word in ended], eos=False)
-        return 0.9 * nats + 3.0 * len(ended) + 1.5 * prefix.count(A)
+        return 0.9 * nats + 3.0 * len(ended) + 1.5 * [*ended, last].count((A,))
 
     for sharpness in (0.7, 2.0):
         scores = model_like(30, 4, sharpness)

@@ -5,7 +5,7 @@ import numpy as np
 from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu import viterbi
 from numbactc.kernels.cpu.batch import distinct_classes
-from numbactc.kernels.cpu.viterbi import Scores, Target
+from numbactc.kernels.cpu.viterbi import Scores
 from numbactc.kernels.jit import entry, kernel
 
 
@@ -42,11 +42,10 @@ def align(
     last_seen = np.zeros(scratch.size + 1, np.int64)
     for n in utterances:
         of_target = slice(starts[n], starts[n] + target_lengths[n])
-        labels, places = targets[of_target], viterbi.tiles_of(target_lengths[n] + 1)
-        slots, classes = np.empty(labels.size, np.int64), np.empty(min(labels.size, scratch.size + 1) + 1, np.int64)
+        labels = targets[of_target]
+        slots, classes = np.empty(labels.size, np.int64), np.empty(labels.size + 1, np.int64)
         count = distinct_classes(labels, blank, last_seen, classes, slots)
-        target = Target(labels.size, np.empty(places, np.int64), np.empty(places), classes[:count])
-        viterbi.set_target(slots, count, target)
+        target = viterbi.target_of(slots, classes[:count], scratch.size, strides[2])
         scores = Scores(storage, n * strides[1], strides[0], strides[2], wildcard_cost, scratch)
         path_scores[n] = viterbi.best_path(scores, target, input_lengths[n], spans[of_target])
         if path_scores[n] > -np.inf:

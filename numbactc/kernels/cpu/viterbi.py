@@ -62,7 +62,8 @@ class Target(NamedTuple):
     length: int
     slots: np.ndarray  # (places,) column of each label's score; that of no label where there is none
     skip: np.ndarray  # (places,) 0.0 where a label may follow its predecessor at once, else -inf
-    classes: np.ndarray  # (K,) the class of each column, the blank first; C is the wildcard
+    offsets: np.ndarray  # (K,) where in a frame each column's score lies, the blank's first
+    wildcard: int  # the wildcard's column, whose offset is the blank's; 0 without one
 
 
 class States(NamedTuple):
@@ -87,14 +88,23 @@ def tiles_of(pairs):
 
 
 @kernel
-def set_target(slots, none, target):
-    """Put a target's labels in their places; `none` is the column that stands for no label."""
-    target.slots[:] = none
-    target.skip[:] = -np.inf
+def target_of(slots, classes, wildcard, stride):
+    """A target, given the number of each label's class and the class of each number, the blank's first.
+
+    Args:
+        wildcard: C, which is no class. stride: from a class's score to the next.
+    """
+    places = tiles_of(slots.size + 1)
+    slot_at, skip = np.full(places, classes.size), np.full(places, -np.inf)
     for j in range(slots.size):
-        target.slots[j] = slots[j]
+        slot_at[j] = slots[j]
         if j > 0 and slots[j] != slots[j - 1]:
-            target.skip[j] = 0.0
+            skip[j] = 0.0
+    offsets, column = np.empty(classes.size, np.int64), 0
+    for c in range(classes.size):
+        column = c if classes[c] == wildcard else column
+        offsets[c] = (classes[0] if classes[c] == wildcard else classes[c]) * stride
+    return Target(slots.size, slot_at, skip, offsets, column)
 
 
 @inlined
@@ -110,16 +120,19 @@ def score_of(scores, t, c):
 
 
 @kernel
-def set_table(scores, classes, begin, end, table):
+def set_table(scores, target, begin, end, table):
     """Scores of the frames begin to end; False if one of them is NaN or +inf."""
     bad = 0
+    none = target.offsets.size
     for t in range(begin, end):
         row = table[t - begin]
-        for c in range(classes.size):
-            x = score_of(scores, t, classes[c])
-            bad += not x < np.inf
-            row[np.uint64(c)] = x
-        row[classes.size] = -np.inf
+        at = scores.start + t * scores.frame_stride
+        for c in range(none):
+            row[np.uint64(c)] = np.float64(widen(scores.storage[np.uint64(at + target.offsets[c])]))
+        if target.wildcard:
+            row[target.wildcard] = score_of(scores, t, scores.scratch.size)
+        row[none] = -np.inf
+        bad += rows.row_is_bad(row[:none])
     return bad == 0
 
 
@@ -189,7 +202,7 @@ def sweep(states, target, scores, frames, begin, end, origin, limit, recording, 
     """
     for t in range(begin, end, BLOCK):
         stop = min(end, t + BLOCK)
-        if not set_table(scores, target.classes, t, stop, scratch.table):
+        if not set_table(scores, target, t, stop, scratch.table):
             return False
         first, last = live_places(t, stop, frames, target.length)
         advance(
@@ -268,7 +281,7 @@ def best_path(scores, target, frames, spans):
     states = States(np.full(places, -np.inf), np.full(places, -np.inf))
     checkpoints = np.empty((blocks - 1, 2, places))
     scratch = Scratch(
-        np.empty((BLOCK, target.classes.size + 1)), np.empty((BLOCK, VECTOR)),
+        np.empty((BLOCK, target.offsets.size + 1)), np.empty((BLOCK, VECTOR)),
         np.empty((min(places, tiles_of(per_block + 1) + TILE) // VECTOR, per_block), np.uint32),
     )  # fmt: skip
     states.b[0] = 0.0  # one frame before the first
