@@ -30,7 +30,7 @@ from benchmarks.decode.tasks import (
     lexicon_words,
     spell,
 )
-from benchmarks.peers import missing, version_of
+from benchmarks.peers import Installable
 
 
 class Answer(NamedTuple):
@@ -44,7 +44,7 @@ Decode = Callable[[int], Answer]
 
 
 @dataclass(frozen=True)
-class Searcher:
+class Searcher(Installable):
     """A name, the module and distribution, the label in tables, what the peer can do, and how it is bound to a task.
 
     `exact` is true of a search that sums over all alignments of the prefixes it keeps, where it is not told to prune.
@@ -55,16 +55,6 @@ class Searcher:
     exact: bool
     takes: Callable[[Task], bool]
     load: Callable[[Material], Decode]
-
-    @property
-    def missing(self) -> list[str]:
-        """The modules that are not installed; empty when the peer can be measured."""
-        return missing(self.modules)
-
-    @property
-    def version(self) -> str | None:
-        """Version of the peer, None where it is not installed."""
-        return None if self.missing else version_of(self.modules[0])
 
 
 SIGNS = 0x4E00
