@@ -3,11 +3,13 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 Loss = Callable[..., Tensor]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,16 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     return torch.equal(a.flatten().view(torch.uint8), b.flatten().view(torch.uint8))
+
+
+def on_threads(compute: Callable[[], Result], *counts: int) -> list[Result]:
+    """What is computed with each number of torch's threads."""
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in counts:
+            torch.set_num_threads(threads)
+            results.append(compute())
+    finally:
+        torch.set_num_threads(before)
+    return results

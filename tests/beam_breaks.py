@@ -178,4 +178,18 @@ BEAM_BREAKS = [
         "",
         "test_beam_streaming.py -k never_changed",
     ),
+    Break(
+        "rescoring: what extras add is taken for paths that the beam has found",
+        BEAM,
+        "            found[i] -= tree.log_factors(node, prefixes)\n",
+        "",
+        "test_beam_rescoring.py -k extras",
+    ),
+    Break(
+        "rescoring: texts stay in the beam's order",
+        HYPOTHESES,
+        "    if rescore:\n        hypotheses",
+        "    if False:\n        hypotheses",
+        "test_beam_rescoring.py -k exact_log_probability",
+    ),
 ]

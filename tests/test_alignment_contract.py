@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import numbactc
-from batches import Batch, random_batch
+from batches import Batch, on_threads, random_batch
 from numbactc import Alignment
 from oracles import collapse
 from paths import all_paths, chosen, score_of, viterbi
@@ -88,14 +88,7 @@ def test_classes_may_be_renamed(seed: int) -> None:
 @pytest.mark.cpu_only
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     batch = random_batch(600, 8, 9, 250)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = align(batch)
-        torch.set_num_threads(3)
-        three = align(batch)
-    finally:
-        torch.set_num_threads(threads)
+    one, three = on_threads(lambda: align(batch), 1, 3)
     assert all_same(one, three)
 
 

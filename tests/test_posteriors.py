@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import numbactc
-from batches import Batch, loss_and_gradient, random_batch, random_target, same_bits
+from batches import Batch, loss_and_gradient, on_threads, random_batch, random_target, same_bits
 from closeness import GRADIENT_BOUND
 from numbactc import Posteriors
 from oracles import recursion
@@ -128,14 +128,7 @@ def test_a_batch_equals_one_by_one() -> None:
 
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     batch = random_batch(200, 8, 9, 60)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = posteriors_of(batch)
-        torch.set_num_threads(3)
-        three = posteriors_of(batch)
-    finally:
-        torch.set_num_threads(threads)
+    one, three = on_threads(lambda: posteriors_of(batch), 1, 3)
     assert all(same_bits(a, b) for a, b in zip(one, three, strict=True))
 
 

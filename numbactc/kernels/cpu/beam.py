@@ -233,27 +233,31 @@ def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, s
 
 
 @entry
-def rank(state, scorer, scores, nats, places, lengths):
+def rank(state, scorer, scores, nats, found, places, lengths):
     """The beam's prefixes as whole texts, best first.
 
     Args:
         scores, nats: (W,) float64 output: scores, and what the language model gives them.
+        found: (W,) float64 output: log-probabilities of the tokens alone, as far as the beam has their paths.
         places, lengths: (W,) int64 output: places in the beam, and how many tokens they have.
 
     Returns:
         How many there are.
     """
     state, scorer = flat(state), flat(scorer)
-    scores, nats, places, lengths = flat(scores), flat(nats), flat(places), flat(lengths)
+    scores, nats, found, places, lengths = flat(scores), flat(nats), flat(found), flat(places), flat(lengths)
     prefixes, counts = state.prefixes, state.counts
     beam, _ = beams_of(state)
-    texts = score_texts(beam, counts[SIZE], counts[EXPONENT] * LN_2 + state.scale[0], scorer, prefixes, scores, places)
+    scale = counts[EXPONENT] * LN_2 + state.scale[0]
+    texts = score_texts(beam, counts[SIZE], scale, scorer, prefixes, scores, places)
     sort_descending(scores, places, counts[SIZE])
     for i in range(texts):
         node = np.int64(beam.node[places[i]])
         lengths[i] = tree.length_of(node, prefixes)
+        found[i] = math.log(beam.blank[places[i]] + beam.label[places[i]]) + scale
         nats[i] = 0.0
         if scorer.active:
+            found[i] -= tree.log_factors(node, prefixes)
             gained, of_model = last_gain(scorer, prefixes.standing, prefixes, node)
             nats[i] = prefixes.standing.nats[node] + (of_model if gained > -np.inf else 0.0)
     return texts

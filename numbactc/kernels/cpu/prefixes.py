@@ -11,6 +11,7 @@ Nodes and moments that the beam no longer leads to are collected when memory run
 the result and with the beam, not with the number of frames.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -220,6 +221,16 @@ def length_of(node, prefixes):
         node = prefixes.parent[node]
         length += 1
     return length
+
+
+@kernel
+def log_factors(node, prefixes):
+    """Nats that a prefix has from elsewhere than its paths, one factor for each of its tokens."""
+    nats = 0.0
+    while node != ROOT:
+        nats += math.log(prefixes.standing.factor[node])
+        node = np.int64(prefixes.parent[node])
+    return nats
 
 
 @kernel
