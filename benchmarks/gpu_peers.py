@@ -56,12 +56,33 @@ class GpuPeer:
         return None if self.missing else version_of(self.modules[0])
 
 
-def _torch_calls(problem: Problem, dtype: str, device: str, bind: Callable[[Any], Callable[[Any], Any]]) -> GpuCalls:
+def torch_calls(torch: Any, device: str, calls: Mapping[str, Call], forget: Callable[[], None]) -> GpuCalls:
+    """Calls of PyTorch, with what its allocator says; `forget` frees what the call before has left."""
+    on_gpu = device.startswith("cuda")
+
+    def wait() -> None:
+        if on_gpu:
+            torch.cuda.synchronize()
+
+    def peak_bytes(what: str) -> int | None:
+        if not on_gpu:
+            return None
+        forget()
+        wait()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        calls[what]()
+        wait()
+        return int(torch.cuda.max_memory_allocated() - before)
+
+    return GpuCalls(calls, wait, peak_bytes)
+
+
+def _loss_calls(problem: Problem, dtype: str, device: str, bind: Callable[[Any], Callable[[Any], Any]]) -> GpuCalls:
     """Calls of `bind(torch)(logits)`, a mean loss."""
     torch = importlib.import_module("torch")
     logits = torch.from_numpy(problem.logits).to(device=device, dtype=getattr(torch, dtype)).requires_grad_()
     loss_of = bind(torch)
-    on_gpu = device.startswith("cuda")
 
     def forward() -> Any:
         with torch.no_grad():
@@ -73,24 +94,10 @@ def _torch_calls(problem: Problem, dtype: str, device: str, bind: Callable[[Any]
         loss.backward()
         return loss, logits.grad
 
-    calls: dict[str, Call] = {"forward": forward, "forward_backward": forward_backward}
-
-    def wait() -> None:
-        if on_gpu:
-            torch.cuda.synchronize()
-
-    def peak_bytes(what: str) -> int | None:
-        if not on_gpu:
-            return None
+    def forget() -> None:
         logits.grad = None
-        wait()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        calls[what]()
-        wait()
-        return int(torch.cuda.max_memory_allocated() - before)
 
-    return GpuCalls(calls, wait, peak_bytes)
+    return torch_calls(torch, device, {"forward": forward, "forward_backward": forward_backward}, forget)
 
 
 def load_numbactc(problem: Problem, dtype: str, device: str) -> GpuCalls:
@@ -102,7 +109,7 @@ def load_numbactc(problem: Problem, dtype: str, device: str) -> GpuCalls:
         rest = [torch.from_numpy(array).to(device) for array in arrays]
         return lambda logits: loss_function(logits, *rest)
 
-    return _torch_calls(problem, dtype, device, bind)
+    return _loss_calls(problem, dtype, device, bind)
 
 
 def load_torch_native(problem: Problem, dtype: str, device: str) -> GpuCalls:
@@ -115,7 +122,7 @@ def load_torch_native(problem: Problem, dtype: str, device: str) -> GpuCalls:
             logits.log_softmax(-1, dtype=torch.float32), *rest
         )
 
-    return _torch_calls(problem, dtype, device, bind)
+    return _loss_calls(problem, dtype, device, bind)
 
 
 def load_torch_cudnn(problem: Problem, dtype: str, device: str) -> GpuCalls:
@@ -128,7 +135,7 @@ def load_torch_cudnn(problem: Problem, dtype: str, device: str) -> GpuCalls:
             logits.log_softmax(-1, dtype=torch.float32), targets, *lengths
         )
 
-    return _torch_calls(problem, dtype, device, bind)
+    return _loss_calls(problem, dtype, device, bind)
 
 
 def ran_cudnn(kernels: list[str]) -> bool:

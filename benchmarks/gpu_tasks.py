@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu_peers import OURS, Call, GpuCalls, GpuPeer
+from benchmarks.gpu_peers import OURS, Call, GpuCalls, GpuPeer, torch_calls
 from benchmarks.shapes import Problem
 
 Bind = Callable[[Any], Call]
@@ -24,23 +24,7 @@ def _task_calls(problem: Problem, dtype: str, device: str, task: str, bind: Bind
     logits = torch.from_numpy(problem.logits).to(device)
     log_probs = logits.log_softmax(-1).to(getattr(torch, dtype))
     del logits
-    call, on_gpu = bind(log_probs), device.startswith("cuda")
-
-    def wait() -> None:
-        if on_gpu:
-            torch.cuda.synchronize()
-
-    def peak_bytes(what: str) -> int | None:
-        if not on_gpu:
-            return None
-        wait()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        wait()
-        return int(torch.cuda.max_memory_allocated() - before)
-
-    return GpuCalls({task: call}, wait, peak_bytes)
+    return torch_calls(torch, device, {task: bind(log_probs)}, forget=lambda: None)
 
 
 def load_our_aligner(problem: Problem, dtype: str, device: str) -> GpuCalls:

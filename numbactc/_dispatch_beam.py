@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SMALLEST = 1 << 10
 """Nodes that a search has room for at first, at least."""
 
-FACTORS = 1 << 14
+FACTORS = 1 << 12
 """Factors of scoring that are remembered: a power of two, 16 bytes each."""
 
 
@@ -35,6 +35,8 @@ class Found(NamedTuple):
     """(n,) float64 nats"""
     lm_scores: np.ndarray
     """(n,) float64 nats, of the language model, unweighted."""
+    log_probs: np.ndarray
+    """(n,) float64 nats, of the tokens alone, as far as the beam has their paths."""
     lengths: np.ndarray
     """(n,) int64"""
     tokens: np.ndarray
@@ -87,13 +89,17 @@ class Search:
 
         fate = self.state.counts[beam.FATE]
         width = self.settings.width
-        scores, lm_scores, places, lengths = np.empty(width), np.empty(width), *np.empty((2, width), np.int64)
-        count = beam.rank(self.state, self.scorer, scores, lm_scores, places, lengths) if fate == beam.ALIVE else 0
+        (scores, lm_scores, found), (places, lengths) = np.empty((3, width)), np.empty((2, width), np.int64)
+        count = 0
+        if fate == beam.ALIVE:
+            count = beam.rank(self.state, self.scorer, scores, lm_scores, found, places, lengths)
         count = min(count, n_best)
         places, lengths = places[:count], lengths[:count]
         tokens, times = np.empty((2, int(lengths.sum())), np.int64)
         beam.spell(self.state, places, lengths, tokens, times)
-        return Found(scores[:count], lm_scores[:count], lengths, tokens, times, bool(fate != beam.NOT_A_NUMBER))
+        return Found(
+            scores[:count], lm_scores[:count], found[:count], lengths, tokens, times, bool(fate != beam.NOT_A_NUMBER)
+        )
 
 
 def search(

@@ -18,8 +18,8 @@ class Hypothesis(NamedTuple):
     Attributes:
         tokens: (L,) int64, on the CPU.
         times: (L,) int64: the frame in which each token begins, on the best path that the beam has kept.
-        score: what the search ranks by: the log-probability that the beam has found, in nats, plus what a language
-            model and other extras add.
+        score: what texts are ranked by: the log-probability that the beam has found, in nats, or `log_prob` if they
+            were rescored, plus what a language model and other extras add.
         log_prob: the exact log-probability of the tokens, all alignments, whatever the beam has lost; without extras.
         lm_score: log-probability that the language model gives the tokens, in nats, unweighted; 0.0 without one.
     """
@@ -31,11 +31,16 @@ class Hypothesis(NamedTuple):
     lm_score: float
 
 
-def of(found: list[Found], utterances: Utterances, exact: bool = True) -> list[list[Hypothesis]]:
-    """What was found, with exact log-probabilities, or NaN in their place."""
+def of(
+    found: list[Found], utterances: Utterances, n_best: int, rescore: bool, exact: bool = True
+) -> list[list[Hypothesis]]:
+    """The n_best of what was found, with exact log-probabilities, or NaN in their place."""
     found = [_at_least_one(some) for some in found]
     log_probs = _log_probs(found, utterances) if exact else [np.full(some.scores.size, math.nan) for some in found]
-    return [_hypotheses_of(some, exact) for some, exact in zip(found, log_probs, strict=True)]
+    hypotheses = [_hypotheses_of(some, exact, rescore) for some, exact in zip(found, log_probs, strict=True)]
+    if rescore:
+        hypotheses = [sorted(some, key=lambda hypothesis: -hypothesis.score) for some in hypotheses]
+    return [some[:n_best] for some in hypotheses]
 
 
 def _at_least_one(found: Found) -> Found:
@@ -43,7 +48,9 @@ def _at_least_one(found: Found) -> Found:
     if found.scores.size:
         return found
     score = -math.inf if found.is_number else math.nan
-    return found._replace(scores=np.array([score]), lm_scores=np.zeros(1), lengths=np.zeros(1, np.int64))
+    return found._replace(
+        scores=np.array([score]), lm_scores=np.zeros(1), log_probs=np.array([score]), lengths=np.zeros(1, np.int64)
+    )
 
 
 def _log_probs(found: list[Found], utterances: Utterances) -> list[np.ndarray]:
@@ -69,10 +76,15 @@ def _log_prob(scores: Tensor, tokens: np.ndarray, frames: list[int], counts: lis
     return 0.0 - losses.numpy()
 
 
-def _hypotheses_of(found: Found, log_probs: np.ndarray) -> list[Hypothesis]:
+def _hypotheses_of(found: Found, log_probs: np.ndarray, rescore: bool) -> list[Hypothesis]:
+    lost = np.zeros_like(log_probs)
+    if rescore:
+        np.subtract(log_probs, found.log_probs, out=lost, where=np.isfinite(found.log_probs))
     ends = np.cumsum(found.lengths)[:-1]
     texts = zip(np.split(found.tokens, ends), np.split(found.times, ends), strict=True)
     return [
         Hypothesis(torch.from_numpy(tokens), torch.from_numpy(times), float(score), float(exact), float(lm_score))
-        for (tokens, times), score, exact, lm_score in zip(texts, found.scores, log_probs, found.lm_scores, strict=True)
+        for (tokens, times), score, exact, lm_score in zip(
+            texts, found.scores + lost, log_probs, found.lm_scores, strict=True
+        )
     ]

@@ -107,6 +107,7 @@ def beam_search_decode(
     boundary: int | None = None,
     beam_threshold: float | None = None,
     token_threshold: float | None = None,
+    rescore: bool = False,
 ) -> list[list[Hypothesis]]:
     r"""The most likely texts of each utterance, by prefix beam search.
 
@@ -151,6 +152,8 @@ def beam_search_decode(
         boundary: the token between words, for hotwords; None for that of the lexicon, if there is one.
         beam_threshold: nats, at least 0: drop beginnings that are less likely than the best one by more than this.
         token_threshold: nats: a class below this log-probability extends no text in that frame, unless it is the best.
+        rescore: rank all texts of the last beam by their exact log-probabilities in the place of what the beam has
+            found of them, which may be less by some tenths of a nat where scores are in doubt. Takes a loss for each.
 
     Returns:
         For each utterance, one for (T, C), its hypotheses with the best score first: at least one and at most n_best.
@@ -171,7 +174,8 @@ def beam_search_decode(
         is -inf throughout
         a score of NaN or +inf                         the empty text alone; score and log_prob NaN
         a beginning less likely than the best one by   dropped
-        1e-260 (599 nats) or more
+        1e-200 (460 nats), or a token that lowers the
+        score by more than 700 nats
         the beam holds no text that ends with a        those that end within one, scored as they are, without `</s>`
         word, and unknown words are forbidden
         frames beyond the length                       not read
@@ -222,5 +226,6 @@ def beam_search_decode(
     )  # fmt: skip
     on_cpu = utterances._replace(scores=utterances.scores.cpu())
     settings = _dispatch_beam.settings(on_cpu.blank, beam_size, pruning)
-    found = _dispatch_beam.search(on_cpu.scores, on_cpu.lengths, n_best, settings, extras)
-    return _hypotheses.of(found, on_cpu)
+    kept = beam_size if rescore else n_best
+    found = _dispatch_beam.search(on_cpu.scores, on_cpu.lengths, kept, settings, extras)
+    return _hypotheses.of(found, on_cpu, n_best, rescore)

@@ -37,7 +37,7 @@ class BeamSearch:
         classes: C, at least 1.
         beam_size, n_best, blank: as of `numbactc.beam_search_decode`.
         language_model, lm_weight, token_bonus, word_bonus, lexicon, unknown_penalty, hotwords, boundary: as there.
-        beam_threshold, token_threshold: as there.
+        beam_threshold, token_threshold, rescore: as there.
         exact_log_probs: keep all scores for the exact `log_prob` of hypotheses. Without them it is NaN, and memory does
             not grow with the number of frames.
 
@@ -78,6 +78,7 @@ class BeamSearch:
         boundary: int | None = None,
         beam_threshold: float | None = None,
         token_threshold: float | None = None,
+        rescore: bool = False,
         exact_log_probs: bool = True,
     ) -> None:
         self.classes = check_count("classes", classes)
@@ -85,6 +86,9 @@ class BeamSearch:
         self.beam_size = check_count("beam_size", beam_size)
         self.n_best = check_count("n_best", n_best, self.beam_size, "beam_size")
         self.exact_log_probs = exact_log_probs
+        self.rescore = rescore
+        if rescore and not exact_log_probs:
+            raise ValueError("rescore must be False without exact_log_probs, got True")
         extras = _scoring.check_extras(
             self.classes, self.blank, language_model, lm_weight, token_bonus, word_bonus, lexicon, unknown_penalty,
             hotwords, boundary,
@@ -115,9 +119,11 @@ class BeamSearch:
 
     def finish(self, state: BeamState) -> list[Hypothesis]:
         """The hypotheses if the utterance ends here; it may go on all the same."""
-        found = state._search.result(self.n_best)
+        found = state._search.result(self.beam_size if self.rescore else self.n_best)
         chunks = state._chunks if state._chunks else (torch.zeros(0, self.classes),)
         scores = torch.cat(chunks).unsqueeze(1)
         utterances = Utterances(scores, np.array([len(scores)]), self.blank)
-        (hypotheses,) = _hypotheses.of([found], utterances, self.exact_log_probs)
+        (hypotheses,) = _hypotheses.of(
+            [found], utterances, self.n_best, self.rescore, self.exact_log_probs
+        )
         return hypotheses

@@ -42,7 +42,7 @@ BEAM_BREAKS = [
         "beam: a prefix that comes back is a new one",
         PREFIXES,
         "    if slot >= 0:\n",
-        "    if slot >= prefixes.keys.size:\n",
+        "    slot = min(slot, ~slot)\n    if slot >= 0:\n",
         "test_beam_search.py -k comes_back",
     ),
     Break(
@@ -177,5 +177,19 @@ BEAM_BREAKS = [
         "        other.state = _copied(self.state)\n",
         "",
         "test_beam_streaming.py -k never_changed",
+    ),
+    Break(
+        "rescoring: what extras add is taken for paths that the beam has found",
+        BEAM,
+        "            found[i] -= tree.log_factors(node, prefixes)\n",
+        "",
+        "test_beam_rescoring.py -k extras",
+    ),
+    Break(
+        "rescoring: texts stay in the beam's order",
+        HYPOTHESES,
+        "    if rescore:\n        hypotheses",
+        "    if False:\n        hypotheses",
+        "test_beam_rescoring.py -k exact_log_probability",
     ),
 ]

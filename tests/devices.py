@@ -10,6 +10,7 @@ lengths and targets included, is on the device, with the strides that the test c
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from threading import Thread
 from typing import Any
 
 from torch import Tensor
@@ -78,3 +79,12 @@ def posteriors_on_cuda(posteriors: Callable[..., Any]) -> Callable[..., Any]:
         return type(found)(*(tensor.cpu() for tensor in found))
 
     return moved
+
+
+def in_two_threads(work: Callable[[], None]) -> None:
+    """The same in two threads at once, to their end."""
+    threads = [Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -30,7 +30,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", 
 
 def copy_of_the_repository(folder: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__", ".*_cache", ".hypothesis", "recipe")
-    for name in ("numbactc", "tests"):
+    for name in ("numbactc", "tests", "benchmarks"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
 

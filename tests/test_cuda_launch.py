@@ -126,6 +126,14 @@ COUNT_CALLS = (
 )
 """What the host does, without a clock: functions of Python and of C that a call calls."""
 
+QUEUE = (
+    "def queue(device, launches, arguments):\n"
+    "    where = launch.Where(0, 0x1230)\n"
+    "    for each in launches:\n"
+    "        launch.start(each, where, *arguments[each.kernel.name])\n"
+)
+"""`_views_cuda.queue` with a stream of its own, as PyTorch without a GPU has none."""
+
 
 def test_a_driver_older_than_the_toolkit_is_named(driver: Path, warm_cache: Path) -> None:
     script = (
@@ -157,15 +165,11 @@ def test_what_a_step_of_training_costs_the_host(driver: Path, tmp_path: Path) ->
     Five launches, and no compilation, parse or search between them: some hundred and fifty functions, many of them
     PyTorch's.
     """
-    script = COUNT_CALLS + (
+    script = COUNT_CALLS + QUEUE + (
         "import torch, numbactc\n"
         "from numbactc import _devices, _dispatch_cuda, _validation_cuda, _views_cuda\n"
         "_devices.of = lambda scores: _dispatch_cuda\n"
         "_validation_cuda._is_on_gpu = lambda name, value, scores: True\n"
-        "def queue(device, launches, arguments):\n"
-        "    where = launch.Where(0, 0x1230)\n"
-        "    for each in launches:\n"
-        "        launch.start(each, where, *arguments[each.kernel.name])\n"
         "_views_cuda.queue = queue\n"
         "scores = torch.randn(400, 16, 29, requires_grad=True)\n"
         "targets = torch.randint(1, 29, (16, 100))\n"
@@ -190,13 +194,9 @@ def test_what_a_step_of_training_costs_the_host(driver: Path, tmp_path: Path) ->
 
 def test_what_an_alignment_costs_the_host(driver: Path, tmp_path: Path) -> None:
     """Four launches for the whole batch, with grids that follow from the longest target, and little between them."""
-    script = COUNT_CALLS + (
+    script = COUNT_CALLS + QUEUE + (
         "import numpy as np, torch\n"
         "from numbactc import _dispatch_alignment_cuda, _validation, _views_cuda\n"
-        "def queue(device, launches, arguments):\n"
-        "    where = launch.Where(0, 0x1230)\n"
-        "    for each in launches:\n"
-        "        launch.start(each, where, *arguments[each.kernel.name])\n"
         "_views_cuda.queue = queue\n"
         "scores = torch.randn(500, 3, 29)\n"
         "targets = torch.randint(1, 29, (3, 200))\n"

@@ -27,7 +27,9 @@ class Run(NamedTuple):
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A page that has been run, once for all tests of it."""
     folder = tmp_path_factory.mktemp("docs")
-    return Run(request.param, pages.run(FOLDER / request.param, folder), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))  # language models that are read leave their arrays there
+        return Run(request.param, pages.run(FOLDER / request.param, folder), folder)
 
 
 def pictures_of(name: str) -> list[str]:

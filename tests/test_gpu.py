@@ -6,7 +6,6 @@
 import gc
 import importlib
 import random
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -190,11 +189,7 @@ def test_two_threads_at_once(entry: Loss) -> None:
         for _ in range(20):
             results.append(inputs.step(entry))
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    devices.in_two_threads(work)
     assert len(results) == 40
     assert all(same(result, truth) for result in results)
 

@@ -4,13 +4,13 @@
 """
 
 import gc
-import threading
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import devices
 import numbactc
 from batches import Batch, random_batch
 from numbactc import Alignment
@@ -99,11 +99,7 @@ def test_two_threads_at_once() -> None:
         for _ in range(20):
             results.append(align(batch, scores))
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    devices.in_two_threads(work)
     assert len(results) == 40
     assert all(same(result, truth) for result in results)
 

@@ -133,7 +133,7 @@ def test_kernels_know_no_torch(module: str) -> None:
     assert tops <= {"numba", "llvmlite", "numpy", "numbactc"} | own | set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("name", ["launch", "plan", "cache"])
+@pytest.mark.parametrize("name", ["launch", "plan", "alignment_plan", "cache"])
 def test_a_warm_start_imports_no_compiler(name: str) -> None:
     """What runs before each launch imports Numba neither itself nor through others; `compile` only where it must."""
     reached, waiting = set(), {f"numbactc.kernels.cuda.{name}"}
