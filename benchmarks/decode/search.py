@@ -36,8 +36,10 @@ LIMIT_S = 20.0
 """Longer than this for one utterance, and a peer is given up; it is asked in a process that can be ended."""
 ONCE_S = 2.0
 """Longer than this for one utterance, and a peer is asked no second time."""
-TURN_S = 0.5
+TURN_S = 0.25
 """About how long one call goes on: as many utterances as fit, of those there are."""
+HEARD_S = 4.0
+"""About how long a peer may take to decode utterances once, for the quality of its answers."""
 
 _decoders: dict[str, Callable[[int], Answer]] = {}
 
@@ -89,7 +91,7 @@ def _prepare(running: Running, given: Material, threads: int) -> None:
             running.samples = [seconds * 1e3] if threads == 1 else []
             running.status = OK if threads == 1 else f"left out: {seconds:.0f} s an utterance"
             return
-        heard = max(1, min(total, int(16 * ONCE_S / 2 / seconds)))
+        heard = max(1, min(total, int(HEARD_S / seconds)))
         running.answers += [_decode(name, index) for index in range(1, heard)]
         running.count = max(threads, min(total, int(TURN_S * threads / seconds)))
         running.call = _call(running, threads)
