@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.decode.posteriors import BLANK
 from benchmarks.decode.tasks import (
+    BEAMS,
     EXACT,
     FAST_CTC,
     LM_WEIGHT,
@@ -70,6 +71,10 @@ SIGNS = 0x4E00
 """Peers that answer with a string get one sign for each class: any that no peer has a meaning for."""
 
 
+UNKNOWN = "⁇"
+"""What pyctcdecode writes for the label <unk>."""
+
+
 def signs_of(units: str, labels: Sequence[str]) -> list[str]:
     """Labels from whose text the classes can be told: characters are what they are, a syllable is one sign."""
     if units == "chars":
@@ -85,7 +90,9 @@ def classes_of(text: str, units: str, labels: Sequence[str]) -> list[int]:
         return [labels.index(character) for character in text]
     inside = 1 + (len(labels) - 2) // 2
     return [
-        ord(sign) - SIGNS + (inside if position else 1) for word in text.split() for position, sign in enumerate(word)
+        len(labels) - 1 if sign == UNKNOWN else ord(sign) - SIGNS + (inside if position else 1)
+        for word in text.split()
+        for position, sign in enumerate(word)
     ]
 
 
@@ -228,7 +235,7 @@ SEARCHERS: dict[str, Searcher] = {
             "flashlight-text",
             ("flashlight", "kenlm"),
             True,
-            lambda task: task.beam > 0 and task.cut in (EXACT, PYCTC),
+            lambda task: task.beam > 0 and task.cut in (EXACT, BEAMS),
             load_flashlight,
         ),
     )
