@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SMALLEST = 1 << 10
 """Nodes that a search has room for at first, at least."""
 
-FACTORS = 1 << 14
+FACTORS = 1 << 12
 """Factors of scoring that are remembered: a power of two, 16 bytes each."""
 
 

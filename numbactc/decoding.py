@@ -174,7 +174,8 @@ def beam_search_decode(
         is -inf throughout
         a score of NaN or +inf                         the empty text alone; score and log_prob NaN
         a beginning less likely than the best one by   dropped
-        1e-260 (599 nats) or more
+        1e-200 (460 nats), or a token that lowers the
+        score by more than 700 nats
         the beam holds no text that ends with a        those that end within one, scored as they are, without `</s>`
         word, and unknown words are forbidden
         frames beyond the length                       not read

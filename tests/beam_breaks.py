@@ -42,7 +42,7 @@ BEAM_BREAKS = [
         "beam: a prefix that comes back is a new one",
         PREFIXES,
         "    if slot >= 0:\n",
-        "    if slot >= prefixes.keys.size:\n",
+        "    slot = min(slot, ~slot)\n    if slot >= 0:\n",
         "test_beam_search.py -k comes_back",
     ),
     Break(

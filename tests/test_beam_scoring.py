@@ -136,6 +136,20 @@ def test_an_unknown_word_costs_more_the_longer_it_is() -> None:
     assert only.score == pytest.approx(-3.0, abs=1e-12)
 
 
+@pytest.mark.parametrize("penalty", [100.0, 400.0, 690.0])
+def test_what_is_very_unlikely_is_found_where_there_is_nothing_else(penalty: float) -> None:
+    """And what is a little less likely than it as well; not what begins with no word of the lexicon, far below "a"."""
+    scores = torch.tensor([[0.0, 0.0, 0.9, 0.1]] * 2 + [[0.0, 1.0, 0.0, 0.0]], dtype=torch.float64).log()
+    lexicon = Lexicon({"abba": [A, B, B, A]}, boundary=SPACE)
+    hypotheses = decode(scores, n_best=9, lexicon=lexicon, unknown_penalty=penalty)
+    truth = {(A, SPACE): 0.81, (A, B, SPACE): 0.09}
+    if penalty < 460:
+        truth |= {(B, A, SPACE): 0.09, (B, SPACE): 0.01}
+    assert {tuple(h.tokens.tolist()): pytest.approx(h.score, abs=1e-10) for h in hypotheses} == {
+        text: math.log(probability) - penalty for text, probability in truth.items()
+    }
+
+
 def test_of_homophones_the_model_chooses() -> None:
     lm = NgramLM.train(["my son", "my son", "the sun", "the sun"], 2, smoothing="witten-bell")
     my, the = [SPACE + 1, B], [B, SPACE + 1]

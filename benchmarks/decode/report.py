@@ -53,7 +53,7 @@ def _task(row: Row) -> tuple[Any, ...]:
 
 def _against_fastest(row: Row, same: list[Row]) -> str:
     peers = [other["speed"]["median"] for other in same if not other["peer"].startswith(OURS)]
-    if row["peer"] != OURS or row["status"] != OK or not row["speed"] or not peers:
+    if not row["peer"].startswith(OURS) or row["status"] != OK or not row["speed"] or not peers:
         return NONE
     return number(row["speed"]["median"] / max(peers))
 

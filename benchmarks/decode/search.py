@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.decode.ours import ONLY_KNOWN, OURS
+from benchmarks.decode.ours import ONLY_KNOWN, OURS, RESCORED
 from benchmarks.decode.peers import SEARCHERS, Answer, Searcher
 from benchmarks.decode.posteriors import BLANK, edit_distance
 from benchmarks.decode.rows import SearchRow
@@ -30,7 +30,8 @@ from benchmarks.rows import OK, Row, failed, not_installed
 from benchmarks.speed import confine
 from benchmarks.timing import single_ms, spread, take_turns
 
-PEERS: dict[str, Searcher] = {OURS.name: OURS, ONLY_KNOWN.name: ONLY_KNOWN, **SEARCHERS}
+OF_NUMBACTC = {searcher.name: searcher for searcher in (OURS, RESCORED, ONLY_KNOWN)}
+PEERS: dict[str, Searcher] = {**OF_NUMBACTC, **SEARCHERS}
 LIMIT_S = 20.0
 """Longer than this for one utterance, and a peer is given up; it is asked in a process that can be ended."""
 ONCE_S = 2.0
@@ -66,7 +67,7 @@ def _first_utterance(running: Running, given: Material) -> None:
     """Load, and decode one utterance; a peer does so in a process that ends when it takes too long."""
     name = running.searcher.name
     _decoders[name] = running.searcher.load(given)
-    if name in (OURS.name, ONLY_KNOWN.name):
+    if name in OF_NUMBACTC:
         running.first_ms = single_ms(lambda: running.answers.append(_decode(name, 0)))
         running.first_ms = min(running.first_ms, single_ms(lambda: _decode(name, 0)))
         return

@@ -40,6 +40,12 @@ ALIVE, IMPASSE, NOT_A_NUMBER = range(3)
 
 LN_2 = math.log(2.0)
 
+FAINT = 1e-60
+"""If the best prefix is less likely than this on the scale, others may be lost that are hardly less likely."""
+
+LIFT_EXPONENT = 600
+LIFT = 2.0**LIFT_EXPONENT
+
 
 class State(NamedTuple):
     """All that a search knows between two frames."""
@@ -125,9 +131,30 @@ def read_row(storage, start, stride, row):
 @kernel
 def step(highest, state, work, settings, scorer):
     """One frame: the prefixes that the beam makes of it, the most likely of them, and the scale."""
+    counts = state.counts
+    size = counts[SIZE]
+    old, new = beams_of(state)
+    candidates, best = propose(old, new, highest, state, work, settings, scorer)
+    if best < FAINT and scorer.active:
+        # what scoring takes away at once may be more than the numbers' range
+        for i in range(size):
+            old.blank[i], old.label[i] = old.blank[i] * LIFT, old.label[i] * LIFT
+        counts[EXPONENT] -= LIFT_EXPONENT
+        candidates, best = propose(old, new, highest, state, work, settings, scorer)
+    counts[SIZE] = survivors(old, new, size, candidates, best, state, work, settings, scorer)
+    counts[ODD] = 1 - counts[ODD]
+    state.scale[0] += highest
+
+
+@kernel
+def propose(old, new, highest, state, work, settings, scorer):
+    """Everything that may be in the next beam: those that stay are in it already, the others are candidates.
+
+    Returns:
+        How many candidates there are, and how likely the best of all is.
+    """
     prefixes, counts = state.prefixes, state.counts
     size, frame = counts[SIZE], counts[FRAMES] - 1
-    old, new = beams_of(state)
     best_before, best_place, best, worst = stay(old, new, size, highest, frame, settings, prefixes, work)
     bound = max(IMPOSSIBLE, best * settings.keep)
     if size == settings.width:
@@ -139,21 +166,16 @@ def step(highest, state, work, settings, scorer):
     if tokens > 0:
         sort_descending(work.likelihood, work.tokens, tokens)
         candidates = extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work)
-    counts[SIZE] = survivors(old, new, size, candidates, frame, state, work, settings, scorer)
-    counts[ODD] = 1 - counts[ODD]
-    state.scale[0] += highest
+    for i in range(candidates):
+        best = max(best, work.mass[i])
+    return candidates, best
 
 
 @kernel
-def survivors(old, new, size, candidates, frame, state, work, settings, scorer):
+def survivors(old, new, size, candidates, best, state, work, settings, scorer):
     """Fill the new beam with the W most likely prefixes; returns how many there are."""
-    prefixes = state.prefixes
+    prefixes, frame = state.prefixes, state.counts[FRAMES] - 1
     least, ties = entrance(size, candidates, settings, work)
-    best = 0.0
-    for i in range(size):
-        best = max(best, work.stay[i])
-    for i in range(candidates):
-        best = max(best, work.mass[i])
     floor = max(IMPOSSIBLE, best * settings.keep)
     factor = rescaling(best, state)
     kept = 0

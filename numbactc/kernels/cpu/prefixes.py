@@ -132,15 +132,15 @@ def moment_after(moment, frame, prefixes):
 def has_room(beam, size, prefixes, width, classes):
     """Make room for what a frame may add. False if too little becomes free: then arrays should be twice as long."""
     used = prefixes.used
-    # a node for each new prefix; a moment for each new prefix, and for each that its parent leads to again
-    if used[NODES] + width <= prefixes.parent.size and used[MOMENTS] + 2 * width <= prefixes.before.size:
+    # a node for each new prefix; a moment for each new prefix, and for each that its parent leads to again, twice
+    if used[NODES] + width <= prefixes.parent.size and used[MOMENTS] + 3 * width <= prefixes.before.size:
         return True
     collect_nodes(beam, size, prefixes)
     collect_moments(beam, size, prefixes)
     fill_table(prefixes, classes)
     used[COLLECTIONS] += 1
     # collecting takes as long as there are nodes, so it must not happen too often
-    return 2 * (used[NODES] + width) <= prefixes.parent.size and 2 * (used[MOMENTS] + 2 * width) <= prefixes.before.size
+    return 2 * (used[NODES] + width) <= prefixes.parent.size and 2 * (used[MOMENTS] + 3 * width) <= prefixes.before.size
 
 
 @kernel
