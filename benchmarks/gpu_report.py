@@ -7,14 +7,13 @@ writes the `.md` beside the `.json` anew and prints it.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from benchmarks.environment import title
 from benchmarks.gpu_peers import GPU_PEERS, OURS
 from benchmarks.gpu_tasks import TASKS
-from benchmarks.report import NONE, Document, by_peer, number, ranged, sizes, table, told, unique
+from benchmarks.report import NONE, Document, by_peer, number, ranged, sizes, table, told, unique, write_as
 from benchmarks.rows import Row
 
 LATTICE_BOUND = 200.0
@@ -112,10 +111,8 @@ def report(document: Document) -> str:
 
 
 def write(path: Path) -> str:
-    """Write `<name>.md` beside `<name>.json`; returns the text."""
-    text = report(json.loads(path.read_text()))
-    path.with_suffix(".md").write_text(text)
-    return text
+    """`write_as` of this report."""
+    return write_as(path, report)
 
 
 if __name__ == "__main__":

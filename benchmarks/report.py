@@ -177,11 +177,16 @@ def report(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write(path: Path) -> str:
+def write_as(path: Path, words: Callable[[Document], str]) -> str:
     """Write `<name>.md` beside `<name>.json`; returns the text."""
-    text = report(json.loads(path.read_text()))
+    text = words(json.loads(path.read_text()))
     path.with_suffix(".md").write_text(text)
     return text
+
+
+def write(path: Path) -> str:
+    """`write_as` of this report."""
+    return write_as(path, report)
 
 
 if __name__ == "__main__":
