@@ -36,8 +36,9 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 demo: $(VENV)/.demo
 	PYTHON=$(BIN)/python recipes/librispeech/run.sh
 
+# a file's tests stay together, in one of as many processes as there are cores
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGUMENTS)
 
 # recipes and tests have a module of the same name here and there, so each folder is checked by itself
 lint: $(VENV)/.test

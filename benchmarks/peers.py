@@ -40,14 +40,10 @@ class Calls:
     prepare: Call = lambda: None
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A name, what it needs, which label it has in tables, and how it is bound to a problem."""
+class Installable:
+    """Something that needs modules, the one that it is named after first."""
 
-    name: str
-    label: str
     modules: tuple[str, ...]
-    load: Callable[[Problem], Calls]
 
     @property
     def missing(self) -> list[str]:
@@ -58,6 +54,16 @@ class Peer:
     def version(self) -> str | None:
         """Version of the peer, None where it is not installed."""
         return None if self.missing else version_of(self.modules[0])
+
+
+@dataclass(frozen=True)
+class Peer(Installable):
+    """A name, what it needs, which label it has in tables, and how it is bound to a problem."""
+
+    name: str
+    label: str
+    modules: tuple[str, ...]
+    load: Callable[[Problem], Calls]
 
 
 def missing(modules: Sequence[str]) -> list[str]:

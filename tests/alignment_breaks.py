@@ -177,13 +177,6 @@ ALIGNMENT_BREAKS = [
         "test_posteriors.py -k number_of_blocks",
     ),
     Break(
-        "posteriors: a mask is a score like any other",
-        OCCUPANCY,
-        "x if x >= IMPOSSIBLE else -np.inf",
-        "x",
-        "test_posteriors.py -k masked",
-    ),
-    Break(
         "posteriors: a NaN leaves states that look fine",
         OCCUPANCY,
         "out[:frames, n] = np.nan",

@@ -22,9 +22,18 @@ from breaks import Break
 from cuda_breaks import CUDA_BREAKS
 from language_model_breaks import LANGUAGE_MODEL_BREAKS
 from picture_breaks import PICTURE_BREAKS
+from pyctcdecode_breaks import PYCTCDECODE_BREAKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BREAKS = [*CPU_BREAKS, *ALIGNMENT_BREAKS, *BEAM_BREAKS, *LANGUAGE_MODEL_BREAKS, *PICTURE_BREAKS, *CUDA_BREAKS]
+BREAKS = [
+    *CPU_BREAKS,
+    *ALIGNMENT_BREAKS,
+    *BEAM_BREAKS,
+    *LANGUAGE_MODEL_BREAKS,
+    *PICTURE_BREAKS,
+    *PYCTCDECODE_BREAKS,
+    *CUDA_BREAKS,
+]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
 
 

@@ -159,7 +159,7 @@ if __name__ == "__main__":
     from pyctcdecode import Alphabet, build_ctcdecoder
 
     alphabets = [Alphabet.build_alphabet(labels) for labels in ALPHABETS]
-    answers = {
+    answers: dict[str, list[Any]] = {
         "alphabets": [[alphabet.labels, alphabet.is_bpe] for alphabet in alphabets],
         "cases": record(build_ctcdecoder),
     }

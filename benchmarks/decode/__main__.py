@@ -22,9 +22,10 @@ from benchmarks.decode import align, firsts, report
 from benchmarks.decode.aligners import ALIGNERS
 from benchmarks.decode.peers import SEARCHERS
 from benchmarks.decode.tasks import search_tasks, write_models
-from benchmarks.environment import ROOT, cores, describe
+from benchmarks.environment import ROOT, describe
 from benchmarks.report import Document
 from benchmarks.rows import Row
+from benchmarks.run import thread_counts
 
 PARTS = ("search", "align", "memory", "paths", "firsts")
 
@@ -36,16 +37,19 @@ def _apart(module: str, *arguments: str) -> list[Row]:
     return rows
 
 
-def _threads() -> list[str]:
-    return [str(count) for count in dict.fromkeys((1, cores()))]
+def _threads(options: argparse.Namespace) -> list[str]:
+    return [str(count) for count in thread_counts(options.threads)]
 
 
 def measure_search(options: argparse.Namespace) -> list[Row]:
     """A process for each number of threads."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_models(Path(folder))
-        given = ("--models", folder, "--tasks", options.tasks, "--rounds", str(options.rounds))
-        return [row for count in _threads() for row in _apart("search", "--threads", count, *given)]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.models or Path(temporary)
+        if not any(folder.glob("*.arpa")):
+            write_models(folder)
+        given = ["--models", str(folder), "--tasks", options.tasks]
+        given += ["--rounds", str(options.rounds), "--budget", str(options.budget)]
+        return [row for count in _threads(options) for row in _apart("search", "--threads", count, *given)]
 
 
 def measure(part: str, options: argparse.Namespace) -> list[Row]:
@@ -53,7 +57,7 @@ def measure(part: str, options: argparse.Namespace) -> list[Row]:
     if part == "search":
         return measure_search(options)
     if part == "align":
-        return [row for count in _threads() for row in _apart("align", "--part", "speed", "--threads", count)]
+        return [row for count in _threads(options) for row in _apart("align", "--part", "speed", "--threads", count)]
     if part == "memory":
         return align.measure_memory(list(ALIGNERS))
     if part == "paths":
@@ -62,7 +66,7 @@ def measure(part: str, options: argparse.Namespace) -> list[Row]:
 
 
 def _key(row: Row) -> str:
-    names = ("units", "difficulty", "beam", "cut", "model", "threads", "peer")
+    names = ("units", "difficulty", "beam", "cut", "model", "T", "N", "L", "threads", "peer")
     return str([row.get(name) for name in names])
 
 
@@ -71,7 +75,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--tasks", default=":", help=f"a slice of the {len(search_tasks())} tasks of search")
+    parser.add_argument("--threads", default="1,all", help="numbers of threads, or all")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--budget", type=float, default=4.0, help="seconds for one task, all peers")
+    parser.add_argument("--models", type=Path, help="a folder that keeps the language models for the next run")
+    parser.add_argument("--note", help="a line for the report, such as who else used the machine")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/decode.json")
     options = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
@@ -80,9 +88,11 @@ def main(arguments: list[str] | None = None) -> None:
     document["environment"] = describe(shlex.join(["python", "-m", "benchmarks.decode", *given]))
     document["peers"] = {name: peer.version for name, peer in SEARCHERS.items()}
     document["peers"] |= {name: aligner.version for name, aligner in ALIGNERS.items()}
-    for part in options.parts.split(","):
+    if options.note:
+        document["note"] = options.note
+    for part in filter(None, options.parts.split(",")):
         rows = measure(part, options)
-        if part == "search":  # a slice takes the place of its own rows only
+        if part in ("search", "align"):  # rows that are not measured now stay
             new = {_key(row): row for row in rows}
             rows = [new.pop(_key(row), row) for row in document.get(part, [])] + list(new.values())
         document[part] = rows

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.decode.posteriors import BLANK, EASY, draw
-from benchmarks.peers import missing, version_of
+from benchmarks.peers import Installable
 
 Paths = list[NDArray[np.int64]]
 
@@ -36,23 +36,13 @@ Align = Callable[[], Paths]
 
 
 @dataclass(frozen=True)
-class Aligner:
+class Aligner(Installable):
     """A name, what it needs, and how it is bound to recordings; `exact` is false of one that gives no CTC paths."""
 
     name: str
     modules: tuple[str, ...]
     exact: bool
     load: Callable[[Recordings], Align]
-
-    @property
-    def missing(self) -> list[str]:
-        """The modules that are not installed."""
-        return missing(self.modules)
-
-    @property
-    def version(self) -> str | None:
-        """Version of the peer, None where it is not installed."""
-        return None if self.missing else version_of(self.modules[0])
 
 
 def recordings(T: int, N: int, L: int, C: int = 29, seed: int = 0) -> Recordings:

@@ -44,7 +44,7 @@ def write_large(path: Path) -> None:
     generator = np.random.default_rng(0)
     words = ["<unk>", "<s>", "</s>", *(f"w{index}" for index in range(NGRAMS[0] - 3))]
     pairs = np.unique(generator.integers(3, len(words), (NGRAMS[1] * 11 // 10, 2)), axis=0)
-    pairs = np.sort(generator.permutation(pairs)[: NGRAMS[1]], axis=0)
+    pairs = np.unique(generator.permutation(pairs)[: NGRAMS[1]], axis=0)
     chosen = generator.integers(0, len(pairs), NGRAMS[2] * 11 // 10)
     thirds = generator.integers(3, len(words), len(chosen))
     triples = np.unique(np.column_stack([pairs[chosen], thirds]), axis=0)[: NGRAMS[2]]

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.decode.peers import Answer, Searcher
 from benchmarks.decode.tasks import (
+    EXACT,
     LM_WEIGHT,
     TOKEN_LM_WEIGHT,
     UNKNOWN_PENALTY,
@@ -38,7 +39,7 @@ class Decoder:
         return self._run(self._scores[:count])
 
 
-def load_numbactc(material: Material, unknown: bool = True) -> Decoder:
+def load_numbactc(material: Material, unknown: bool = True, rescore: bool = False) -> Decoder:
     """The decoder of a task."""
     numbactc = importlib.import_module("numbactc")
     if material.task.beam == 0:
@@ -50,6 +51,7 @@ def load_numbactc(material: Material, unknown: bool = True) -> Decoder:
     options = {
         "token_threshold": None if material.cut.token == -math.inf else material.cut.token,
         "beam_threshold": None if material.cut.beam == -math.inf else -material.cut.beam,
+        "rescore": rescore,
     } | _language(numbactc, material, unknown)
 
     def run(scores: Any) -> list[list[int]]:
@@ -84,4 +86,11 @@ ONLY_KNOWN = Searcher(
     True,
     lambda task: task.model == "word",
     lambda material: load_numbactc(material, unknown=False),
+)
+RESCORED = Searcher(
+    "numbactc (rescored)",
+    _MODULES,
+    True,
+    lambda task: task.model is None and task.beam > 0 and task.cut == EXACT,
+    lambda material: load_numbactc(material, rescore=True),
 )

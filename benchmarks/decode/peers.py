@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.decode.posteriors import BLANK
 from benchmarks.decode.tasks import (
+    BEAMS,
     EXACT,
     FAST_CTC,
     LM_WEIGHT,
@@ -29,7 +30,7 @@ from benchmarks.decode.tasks import (
     lexicon_words,
     spell,
 )
-from benchmarks.peers import missing, version_of
+from benchmarks.peers import Installable
 
 
 class Answer(NamedTuple):
@@ -43,7 +44,7 @@ Decode = Callable[[int], Answer]
 
 
 @dataclass(frozen=True)
-class Searcher:
+class Searcher(Installable):
     """A name, the module and distribution, the label in tables, what the peer can do, and how it is bound to a task.
 
     `exact` is true of a search that sums over all alignments of the prefixes it keeps, where it is not told to prune.
@@ -55,19 +56,13 @@ class Searcher:
     takes: Callable[[Task], bool]
     load: Callable[[Material], Decode]
 
-    @property
-    def missing(self) -> list[str]:
-        """The modules that are not installed; empty when the peer can be measured."""
-        return missing(self.modules)
-
-    @property
-    def version(self) -> str | None:
-        """Version of the peer, None where it is not installed."""
-        return None if self.missing else version_of(self.modules[0])
-
 
 SIGNS = 0x4E00
 """Peers that answer with a string get one sign for each class: any that no peer has a meaning for."""
+
+
+UNKNOWN = "⁇"
+"""What pyctcdecode writes for the label <unk>."""
 
 
 def signs_of(units: str, labels: Sequence[str]) -> list[str]:
@@ -85,7 +80,9 @@ def classes_of(text: str, units: str, labels: Sequence[str]) -> list[int]:
         return [labels.index(character) for character in text]
     inside = 1 + (len(labels) - 2) // 2
     return [
-        ord(sign) - SIGNS + (inside if position else 1) for word in text.split() for position, sign in enumerate(word)
+        len(labels) - 1 if sign == UNKNOWN else ord(sign) - SIGNS + (inside if position else 1)
+        for word in text.split()
+        for position, sign in enumerate(word)
     ]
 
 
@@ -228,7 +225,7 @@ SEARCHERS: dict[str, Searcher] = {
             "flashlight-text",
             ("flashlight", "kenlm"),
             True,
-            lambda task: task.beam > 0 and task.cut in (EXACT, PYCTC),
+            lambda task: task.beam > 0 and task.cut in (EXACT, BEAMS),
             load_flashlight,
         ),
     )

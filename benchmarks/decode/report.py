@@ -53,7 +53,7 @@ def _task(row: Row) -> tuple[Any, ...]:
 
 def _against_fastest(row: Row, same: list[Row]) -> str:
     peers = [other["speed"]["median"] for other in same if not other["peer"].startswith(OURS)]
-    if row["peer"] != OURS or row["status"] != OK or not row["speed"] or not peers:
+    if not row["peer"].startswith(OURS) or row["status"] != OK or not row["speed"] or not peers:
         return NONE
     return number(row["speed"]["median"] / max(peers))
 
@@ -136,7 +136,7 @@ def report(document: Document) -> str:
     peers = ", ".join(f"{peer} {version}" for peer, version in document.get("peers", {}).items() if version)
     parts = ["# Decoding and alignment", title(environment).replace("\n", "; ") + "."]
     parts += [f"`{environment['command']}` on {environment['os']}, Python {environment['python']}. Peers: {peers}."]
-    parts += [LEGEND]
+    parts += [LEGEND, *filter(None, [document.get("note")])]
     search = document.get("search", [])
     for threads, model, cut in unique(search, "threads", "model", "cut"):
         rows = [row for row in search if (row["threads"], row["model"], row["cut"]) == (threads, model, cut)]

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.decode.ours import ONLY_KNOWN, OURS
+from benchmarks.decode.ours import ONLY_KNOWN, OURS, RESCORED
 from benchmarks.decode.peers import SEARCHERS, Answer, Searcher
 from benchmarks.decode.posteriors import BLANK, edit_distance
 from benchmarks.decode.rows import SearchRow
@@ -30,13 +30,16 @@ from benchmarks.rows import OK, Row, failed, not_installed
 from benchmarks.speed import confine
 from benchmarks.timing import single_ms, spread, take_turns
 
-PEERS: dict[str, Searcher] = {OURS.name: OURS, ONLY_KNOWN.name: ONLY_KNOWN, **SEARCHERS}
+OF_NUMBACTC = {searcher.name: searcher for searcher in (OURS, RESCORED, ONLY_KNOWN)}
+PEERS: dict[str, Searcher] = {**OF_NUMBACTC, **SEARCHERS}
 LIMIT_S = 20.0
 """Longer than this for one utterance, and a peer is given up; it is asked in a process that can be ended."""
 ONCE_S = 2.0
 """Longer than this for one utterance, and a peer is asked no second time."""
-TURN_S = 0.5
+TURN_S = 0.25
 """About how long one call goes on: as many utterances as fit, of those there are."""
+HEARD_S = 4.0
+"""About how long a peer may take to decode utterances once, for the quality of its answers."""
 
 _decoders: dict[str, Callable[[int], Answer]] = {}
 
@@ -64,7 +67,7 @@ def _first_utterance(running: Running, given: Material) -> None:
     """Load, and decode one utterance; a peer does so in a process that ends when it takes too long."""
     name = running.searcher.name
     _decoders[name] = running.searcher.load(given)
-    if name in (OURS.name, ONLY_KNOWN.name):
+    if name in OF_NUMBACTC:
         running.first_ms = single_ms(lambda: running.answers.append(_decode(name, 0)))
         running.first_ms = min(running.first_ms, single_ms(lambda: _decode(name, 0)))
         return
@@ -88,7 +91,7 @@ def _prepare(running: Running, given: Material, threads: int) -> None:
             running.samples = [seconds * 1e3] if threads == 1 else []
             running.status = OK if threads == 1 else f"left out: {seconds:.0f} s an utterance"
             return
-        heard = max(1, min(total, int(16 * ONCE_S / 2 / seconds)))
+        heard = max(1, min(total, int(HEARD_S / seconds)))
         running.answers += [_decode(name, index) for index in range(1, heard)]
         running.count = max(threads, min(total, int(TURN_S * threads / seconds)))
         running.call = _call(running, threads)

@@ -1,7 +1,7 @@
 """What is searched: which posteriors, how many beams, what may be left out, with which language model.
 
 A decoder that prunes does less work than one that does not, so speed is only compared between decoders that leave out
-the same: `CUTS` names the three ways.
+the same: `CUTS` names the ways.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ class Cut:
 CUTS = {
     "nothing": Cut(-math.inf, -math.inf),
     "tokens < 1e-3": Cut(math.log(1e-3), -math.inf),
+    "beams < e^-10": Cut(-math.inf, -10.0),
     "tokens < e^-5, beams < e^-10": Cut(-5.0, -10.0),
 }
-EXACT, FAST_CTC, PYCTC = CUTS
-"""No cut, the one of fast-ctc-decode as its users set it, and pyctcdecode's default."""
+EXACT, FAST_CTC, BEAMS, PYCTC = CUTS
+"""No cut, the one of fast-ctc-decode as its users set it, flashlight's kind, and pyctcdecode's default."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,14 @@ def search_tasks() -> list[Task]:
     """Every task of the tables: without a model, with one of tokens, with one of words; and the best path."""
     sets = [(units, difficulty) for units in UNITS for difficulty in ("easy", "hard")]
     tasks = [Task(units, difficulty, 0) for units, difficulty in sets]
-    tasks += [Task(*given, beam, cut) for cut in CUTS for given in sets for beam in (16, 100)]
-    tasks += [Task(*given, beam, cut, "token") for cut in (EXACT, PYCTC) for given in sets for beam in (16, 100)]
     words = [("chars", difficulty) for difficulty in ("easy", "hard")]
-    return tasks + [Task(*given, beam, cut, "word") for cut in (EXACT, PYCTC) for given in words for beam in (16, 100)]
+    for model, cuts, given in (
+        (None, (EXACT, FAST_CTC, PYCTC), sets),
+        ("token", (EXACT, BEAMS), sets),
+        ("word", (EXACT, BEAMS, PYCTC), words),
+    ):
+        tasks += [Task(*each, beam, cut, model) for cut in cuts for each in given for beam in (16, 100)]
+    return tasks
 
 
 def material(task: Task, models: Path) -> Material:

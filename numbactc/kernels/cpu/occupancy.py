@@ -12,7 +12,6 @@ import numpy as np
 from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu.batch import distinct_classes
 from numbactc.kernels.cpu.load import widen
-from numbactc.kernels.cpu.rows import IMPOSSIBLE
 from numbactc.kernels.cpu.stepwise import scaled_exp
 from numbactc.kernels.jit import entry, kernel
 from numbactc.kernels.scaled import ZERO_EXPONENT, add, normalise, power_of_two
@@ -44,7 +43,7 @@ def empty_scaled(rows, states):
 
 @kernel
 def set_emissions(lattice, t, scores, emissions):
-    """exp of the scores of one frame less the best; what counts as -inf is 0, as in the loss.
+    """exp of the scores of one frame less the best.
 
     Args:
         scores: (K,) scratch. emissions: (1, K) output.
@@ -55,8 +54,7 @@ def set_emissions(lattice, t, scores, emissions):
         scores[c] = np.float64(widen(lattice.storage[np.uint64(at + lattice.classes[c] * lattice.class_stride)]))
         best = max(best, scores[c])
     for c in range(scores.size):
-        x = scores[c] - best
-        m, e = scaled_exp(x if x >= IMPOSSIBLE else -np.inf)
+        m, e = scaled_exp(scores[c] - best)
         emissions.m[0, c], emissions.e[0, c] = normalise(m, e)
 
 
