@@ -106,7 +106,7 @@ BEAM_BREAKS = [
         BEAM,
         "        if prefixes.used[tree.COLLECTIONS] != work.marks[1]:\n",
         "        if False:\n",
-        "test_beam_scoring.py -k nodes_are_collected",
+        "test_beam_streaming.py -k memory_is_collected",
     ),
     Break(
         "beam: scores of nodes stay behind when they are renumbered",
