@@ -29,7 +29,7 @@ from benchmarks.gpu_report import write
 from benchmarks.gpu_tasks import TASKS
 from benchmarks.peers import version_of
 from benchmarks.rows import OK, GpuRow, as_row, failed, not_installed
-from benchmarks.shapes import GPU_DTYPES, GPU_SHAPES, Shape, draw
+from benchmarks.shapes import GPU_DTYPES, GPU_SHAPES, Problem, Shape, draw
 from benchmarks.timing import spread, take_turns
 
 PASSES = ("forward", "forward_backward")
@@ -90,16 +90,17 @@ def measure_shape(
     shape: Shape, dtype: str, peers: Sequence[str], device: str, rounds: int, budget_s: float
 ) -> list[GpuRow]:
     """The rows of one shape and dtype. `budget_s` is for one pass of all peers together, and for each task."""
-    chosen = {name: GPU_PEERS[name] for name in peers if name in GPU_PEERS}
-    rows = _measure_peers(shape, dtype, chosen, PASSES, device, rounds, budget_s)
-    for task, everyone in TASKS.items():
+    problem = draw(shape)
+    rows = []
+    for passes, everyone in [(PASSES, GPU_PEERS), *(((task,), everyone) for task, everyone in TASKS.items())]:
         chosen = {name: peer for name, peer in everyone.items() if name in peers}
-        rows += _measure_peers(shape, dtype, chosen, (task,), device, rounds, budget_s)
+        rows += _measure_peers(shape, problem, dtype, chosen, passes, device, rounds, budget_s)
     return rows
 
 
 def _measure_peers(
     shape: Shape,
+    problem: Problem,
     dtype: str,
     peers: Mapping[str, GpuPeer],
     passes: Sequence[str],
@@ -107,7 +108,7 @@ def _measure_peers(
     rounds: int,
     budget_s: float,
 ) -> list[GpuRow]:
-    problem, rows = draw(shape), []
+    rows = []
     loaded: dict[str, GpuCalls] = {}
     status: dict[str, str] = {}
     for name, peer in peers.items():
@@ -231,7 +232,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtypes", default=",".join(GPU_DTYPES))
     parser.add_argument("--peers", default=",".join(ALL_PEERS))
     parser.add_argument("--rounds", type=int, default=21, help="samples of each call")
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds for one pass of one shape, all peers")
+    parser.add_argument("--budget", type=float, default=3.0, help="seconds for one pass of one shape, all peers")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/gpu.json")
     return parser.parse_args(arguments)
 

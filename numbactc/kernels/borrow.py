@@ -1,8 +1,11 @@
 """Arrays without a reference count, for what kernels pass on to each other.
 
 Numba counts references wherever an array enters a function, a tuple or a slice. The counter is a function that is never
-inlined: for a row of 30 scores its calls took as long as everything else. An array that a caller keeps alive needs no
-count. `borrow` takes it off; slices and views of a borrowed array are borrowed, too.
+inlined, and for a short row its calls are a large part of the work. An array that a caller keeps alive needs no count.
+`borrow` takes it off; slices and views of a borrowed array are borrowed, too.
+
+Only arguments are borrowed, or what a variable holds until after the last use: Numba lets go of a local array behind the
+last line that names it, and a borrowed view does not name it.
 """
 
 from typing import Any

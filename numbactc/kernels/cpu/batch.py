@@ -195,9 +195,7 @@ def one_loss(slots, emissions, keep, workspace):
         slots: (L,) number of each label's class.
         workspace: as `forward` allocates it.
     """
-    floats, integers, tables, history, tiles = workspace
-    floats, integers, tables = borrow(floats), borrow(integers), borrow(tables)
-    history, tiles = borrow(history), borrow(tiles)
+    floats, integers, tables, history, tiles = borrow(workspace)
     places, columns = lattice.places_of(slots.size), emissions.scores.shape[1]
     target = Target(slots.size, integers[0, :places], floats[0, :places])
     states = States(floats[1, :places], floats[2, :places], integers[1, :places], integers[2, :places])
