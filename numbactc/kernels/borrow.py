@@ -4,8 +4,8 @@ Numba counts references wherever an array enters a function, a tuple or a slice.
 inlined, and for a short row its calls are a large part of the work. An array that a caller keeps alive needs no count.
 `borrow` takes it off; slices and views of a borrowed array are borrowed, too.
 
-Only arguments are borrowed, or what a variable holds until after the last use: Numba lets go of a local array behind the
-last line that names it, and a borrowed view does not name it.
+Only arguments are borrowed, or what a variable holds until after the last use: Numba lets go of a local array behind
+the last line that names it, and a borrowed view does not name it.
 """
 
 from typing import Any
