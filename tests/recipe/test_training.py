@@ -110,14 +110,15 @@ def test_training_learns_the_tones_end_to_end(tiny: Make) -> None:
     assert (out / "ref.trn").read_text().splitlines()[1] == "TWO TWO (7-1-0001)"
     assert len((out / "hyp.trn").read_text().splitlines()) == len(TEXTS)
 
-    model, saved, _ = checkpoint.load_model(config.exp / "best.pt")
+    model, saved, content = checkpoint.load_model(config.exp / "best.pt")
+    tokens = checkpoint.tokens_of(content)
     utterances = read_manifests(config, ["test"])
     hypotheses = dict(line.rsplit(" (", 1)[::-1] for line in (out / "hyp.trn").read_text().splitlines())
     for utterance in utterances[:3]:
-        assert transcribe(Path(utterance.audio_filepath), model, saved) == hypotheses[f"{utterance.id})"]
+        assert transcribe(Path(utterance.audio_filepath), model, tokens, saved) == hypotheses[f"{utterance.id})"]
 
     report.plot_curves(checkpoint.load(config.exp / "last.pt"), config.exp / "curves.png")
-    report.plot_alignment(utterances[1], model, saved, config.exp / "alignment.png")
+    report.plot_alignment(utterances[1], model, tokens, saved, config.exp / "alignment.png")
     assert (config.exp / "curves.png").stat().st_size > 5000
     assert (config.exp / "alignment.png").stat().st_size > 5000
     text = report.report_text(saved, checkpoint.load(config.exp / "last.pt"), [result], 1000)
