@@ -190,8 +190,8 @@ def beam_search_decode(
         Utterances are shared among `torch.get_num_threads()` threads; any number of Python threads may call at once.
 
         A beam loses the mass of the paths that it drops. `log_prob` has it again: it is computed from all frames, over
-        the tree of all texts, and so is `score` unless `rescore` is False. Memory grows with beam_size and with the length of the texts,
-        not with T.
+        the tree of all texts, and so is `score` unless `rescore` is False. Memory grows with beam_size and with the
+        length of the texts, not with T.
 
     References:
         Graves: Supervised Sequence Labelling with Recurrent Neural Networks. 2012, section 7.5.

@@ -99,7 +99,7 @@ def test_what_is_said_to_be_known_never_makes_it_wrong(least: float) -> None:
     ids=["on one scale", "before the scale changes"],
 )
 def test_what_was_left_out_is_not_forgotten(frames: list[list[float]], text: list[int], least: float) -> None:
-    """A label in the first frame, of less than is said to be known, is left out; the same label in the second is not."""
+    """A label in the first frame has less than is said to be known, and is left out; in the second it is not."""
     scores = torch.tensor(frames, dtype=torch.float64)
     (answer,) = expected(scores, [text])
     assert log_probs_of(scores, [text], least) is None

@@ -11,7 +11,6 @@ import numpy as np
 
 from benchmarks.decode.peers import Answer, Searcher
 from benchmarks.decode.tasks import (
-    EXACT,
     LM_WEIGHT,
     TOKEN_LM_WEIGHT,
     UNKNOWN_PENALTY,

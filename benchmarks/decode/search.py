@@ -30,7 +30,7 @@ from benchmarks.rows import OK, Row, failed, not_installed
 from benchmarks.speed import confine
 from benchmarks.timing import single_ms, spread, take_turns
 
-OF_NUMBACTC = {searcher.name: searcher for searcher in (NOT_RESCORED, OURS, ONLY_KNOWN)}
+OF_NUMBACTC = {searcher.name: searcher for searcher in (OURS, NOT_RESCORED, ONLY_KNOWN)}
 PEERS: dict[str, Searcher] = {**OF_NUMBACTC, **SEARCHERS}
 LIMIT_S = 20.0
 """Longer than this for one utterance, and a peer is given up; it is asked in a process that can be ended."""

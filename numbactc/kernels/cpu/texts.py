@@ -1,7 +1,8 @@
 """Exact log-probabilities of many texts of one utterance: the forward recursion over the tree of their prefixes.
 
-Texts that one search finds have most of their prefixes in common. A node of the tree is a prefix, with two sums over all
-its paths: of those that end in a blank, and of those that end in its last token. Levels are of prefixes of one length.
+Texts that one search finds have most of their prefixes in common. A node of the tree is a prefix, with two sums over
+all its paths: of those that end in a blank, and of those that end in its last token. Levels are of prefixes of one
+length.
 
 Emissions are divided by their sum over the texts' classes. Paths that are in one state go on by different classes, so
 sums never grow from frame to frame, and what is left out on the way would have been no more at the end. That makes two
