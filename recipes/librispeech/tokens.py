@@ -24,6 +24,9 @@ class Tokens:
         if not alphabet or len(set(alphabet)) != len(alphabet):
             raise ValueError(f"alphabet must hold each character once and at least one, got {alphabet!r}")
         self.alphabet = alphabet
+        self.labels = ["", *alphabet]
+        self.separator = self.labels.index(" ") if " " in alphabet else None
+        self.begins_word: list[bool] | None = None
         self._index = {c: k + 1 for k, c in enumerate(alphabet)}
 
     def __len__(self) -> int:
