@@ -219,6 +219,8 @@ def test_a_missing_unknown_has_what_kenlm_gives_it(tmp_path: Path) -> None:
         ("\\4-grams:", "\\end\\", "line 30: \\4-grams: must be here"),
         ("\\end\\", "\\5-grams:", "line 33: the file must end in \\end\\ and is cut off"),
         ("\\data\\", "data", "lm.arpa: an ARPA file must have a line \\data\\, got "),
+        ("\\end\\\n", "-0.1\t<s> cat\\end\\ sat\n", "line 33: there must be as many n-grams as the header says"),
+        ("the cat sat\n\n\\end\\", "the cat sat\\end\\", "line 31: every word must be among the unigrams"),
         ("cat", "c\udcffat", "line 12: words must be in UTF-8"),
         ("</s>", "<//s>", r"lm.arpa: the unigrams must have </s>, got none of </s>, </S>"),
         ("<s>", "<ss>", r"lm.arpa: the unigrams must have <s>, got none of <s>, <S>"),
@@ -246,6 +248,15 @@ def test_a_file_cut_off_anywhere_is_told_with_the_line(tmp_path: Path) -> None:
         line = 1 + SMALL[:length].rstrip("\n").count("\n")
         with pytest.raises(ValueError, match=rf"lm.arpa, line {line}: the file must end in \\end\\ and is cut off"):
             NgramLM.read(written(tmp_path, SMALL[:length]), cache=False)
+
+
+def test_an_end_that_is_none() -> None:
+    """What stands before the data, or within a word, does not end them."""
+    data = b"\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<s>\n-1\t</s>\n-1\ta"
+    with pytest.raises(ValueError, match=r"lm.arpa, line 8: the file must end in \\end\\ and is cut off"):
+        _arpa.parse(b"\\end\\\n" + data + b"\n", "lm.arpa")
+    with pytest.raises(ValueError, match=r"lm.arpa, line 8: \\end\\ must be here, got ''"):
+        _arpa.parse(data + b"\\end\\\n", "lm.arpa")
 
 
 def test_a_packed_file_cut_off_anywhere_is_told_with_the_line(tmp_path: Path) -> None:

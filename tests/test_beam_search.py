@@ -476,8 +476,9 @@ def test_the_callers_scores_are_left_alone() -> None:
         ({"n_best": 0}, ValueError, r"n_best must be from 1 to 100 \(beam_size\), got 0"),
         ({"n_best": 101}, ValueError, r"n_best must be from 1 to 100 \(beam_size\), got 101"),
         ({"blank": 3}, ValueError, "blank must be from 0 to C - 1, where C = 3, got 3"),
-        ({"beam_threshold": -1}, ValueError, "beam_threshold must be at least 0, got -1.0"),
-        ({"beam_threshold": math.nan}, ValueError, "beam_threshold must be finite, got nan"),
+        ({"beam_threshold": -1}, ValueError, "beam_threshold must be finite and at least 0, got -1.0"),
+        ({"beam_threshold": math.nan}, ValueError, "beam_threshold must be finite and at least 0, got nan"),
+        ({"token_threshold": math.inf}, ValueError, "token_threshold must be finite, got inf"),
         ({"token_threshold": "low"}, TypeError, "token_threshold must be a number, got 'low'"),
     ],
 )

@@ -21,7 +21,6 @@ from decoders import Decoder, first_weights, methods_of
 from model import AcousticModel
 from rates import error_rates, line, write_errors, write_trn
 from scores import Scored, score_all
-from tokens import Tokens
 from tuning import Transcripts, across_halves, tune
 
 
@@ -33,7 +32,7 @@ class Evaluation:
         self.model, self.config, self.content = checkpoint.load_model(path)
         self.settings = settings.decode
         self.exp = path.parent
-        self.tokens = Tokens(self.config.data.alphabet)
+        self.tokens = checkpoint.tokens_of(self.content)
         self.dev = "+".join(self.config.data.dev)
         self._scored: dict[str, tuple[Scored, list[str]]] = {}
 
