@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numbactc
+from beams import EVERYTHING, Masses, assert_same, decode, model_like, texts_of
 from numbactc import Hypothesis, Lexicon, NgramLM
-from test_beam_search import EVERYTHING, Masses, assert_same, decode, model_like, texts_of
 
 LAW = settings(derandomize=True, database=None, deadline=None, max_examples=25)
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numbactc
+from beams import assert_same, decode, model_like
 from numbactc import BeamSearch, Hypothesis, Lexicon, NgramLM
-from test_beam_search import assert_same, decode, model_like
 
 
 def in_pieces(search: BeamSearch, scores: torch.Tensor, lengths: list[int]) -> list[Hypothesis]:
