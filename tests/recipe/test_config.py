@@ -17,10 +17,14 @@ def test_every_configuration_loads_and_is_named_after_its_file(path: Path) -> No
 
 
 def test_overrides_are_converted_to_the_type_of_the_setting() -> None:
-    config = overridden(Config(), ["optim.lr=5e-4", "model.strides=[2,1]", "data.train=a,b", "train.minutes=3"])
+    config = overridden(
+        Config(),
+        ["optim.lr=5e-4", "model.strides=[2,1]", "data.train=a,b", "train.minutes=3", "model.inter_layers=1,2"],
+    )
     assert config.optim.lr == 5e-4
     assert config.model.strides == [2, 1]
     assert config.data.train == ["a", "b"]
+    assert config.model.inter_layers == [1, 2]  # integers, though the default is empty
     assert isinstance(config.train.minutes, float)
 
 

@@ -17,7 +17,6 @@ import evaluate
 import report
 from config import Config
 from data import Batch, SpeechDataset, collate, read_manifests
-from model import AcousticModel, output_frames
 from optimisation import averaging, learning_rate
 from prepare import prepare_subset
 from tones import TEXTS
@@ -45,40 +44,6 @@ def trained(config: Config) -> Trainer:
     if not trainer.finished:
         train(trainer)
     return trainer
-
-
-def batch_of(config: Config, utterances: int) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.tensor([61, 7, 1, 40, 33][:utterances])
-    features = torch.randn(utterances, 61, config.features.n_mels, generator=generator)
-    return features, lengths
-
-
-@pytest.mark.parametrize("strides", [[2, 2], [2, 1], [3]])
-def test_scores_do_not_depend_on_the_batch(strides: list[int]) -> None:
-    config = Config()
-    config.model.hidden = config.model.channels = 32
-    config.model.strides = strides
-    torch.manual_seed(1)
-    model = AcousticModel(config.features, config.model, 9).eval()
-    features, lengths = batch_of(config, 5)
-    logits, input_lengths = model(features, lengths)
-    assert input_lengths.tolist() == [output_frames(n, strides) for n in lengths.tolist()]
-    for n, length in enumerate(lengths.tolist()):
-        alone, frames = model(features[n : n + 1, :length], lengths[n : n + 1])
-        assert alone.shape[0] == frames.item() == input_lengths[n]
-        torch.testing.assert_close(alone[:, 0], logits[: frames.item(), n], atol=1e-5, rtol=0)
-
-
-def test_padding_is_never_read() -> None:
-    config = Config()
-    config.model.hidden = config.model.channels = 16
-    model = AcousticModel(config.features, config.model, 5).eval()
-    features, lengths = batch_of(config, 2)
-    before, frames = model(features, lengths)
-    features[1, 7:] = 1e4
-    after, _ = model(features, lengths)
-    torch.testing.assert_close(after[: frames[1], 1], before[: frames[1], 1], atol=0, rtol=0)
 
 
 def test_learning_rate_warms_up_to_its_peak_and_ends_at_zero() -> None:
