@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,10 @@ def test_resumed_run_ends_in_the_same_weights(tiny: Make, monkeypatch: pytest.Mo
     config = prepared(tiny("name=parts", "train.epochs=3", "data.speeds=[0.9,1.0]"))
     original = Trainer.train_step
 
-    def interrupted(self: Trainer, batch: Batch, progress: float) -> float:
+    def interrupted(self: Trainer, batches: Sequence[tuple[int, Batch]], progress: float) -> float:
         if self.step == 3:  # the first step of the second epoch
             signal.raise_signal(signal.SIGINT)
-        return original(self, batch, progress)
+        return original(self, batches, progress)
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "train_step", interrupted)
@@ -161,18 +162,113 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     assert checkpoint.load(tmp_path / "last.pt") == {"step": 1}
 
 
-def test_a_batch_without_finite_loss_is_skipped_and_named(tiny: Make, caplog: pytest.LogCaptureFixture) -> None:
+def spoiled(config: Config, spoil: Callable[[Batch], None]) -> Batch:
+    """Three utterances, of which ``spoil`` changes the second."""
+    dataset = SpeechDataset(read_manifests(config, ["train"])[:3], config, [1.0], pytest.fail)
+    batch = collate([dataset[n] for n in range(3)])
+    spoil(batch)
+    return batch
+
+
+def with_nan(batch: Batch) -> None:
+    batch.features[1, 5] = torch.nan
+
+
+def with_a_target_that_does_not_fit(batch: Batch) -> None:
+    first, _, third = batch.targets.split(batch.target_lengths.tolist())
+    batch.targets = torch.cat([first, torch.ones(90, dtype=torch.int32), third])
+    batch.target_lengths[1] = 90
+
+
+@pytest.mark.parametrize(("spoil", "value"), [(with_nan, "nan"), (with_a_target_that_does_not_fit, "inf")])
+def test_an_utterance_without_finite_loss_is_left_out_and_named(
+    tiny: Make, caplog: pytest.LogCaptureFixture, spoil: Callable[[Batch], None], value: str
+) -> None:
+    config = prepared(tiny("train.epochs=1", "model.dropout=0", "features.freq_masks=0", "features.time_masks=0"))
+    batch = spoiled(config, spoil)
+    trainer, without = Trainer(config), Trainer(config)
+    with caplog.at_level(logging.WARNING):
+        loss = trainer.train_step([(0, batch)], 0.5)
+    assert caplog.messages == [f"step 1: left out 7-1-0001, its loss is {value}"]
+    assert loss == pytest.approx(without.train_step([(0, batch.only([0, 2]))], 0.5), rel=1e-6)
+    for ours, theirs in zip(trainer.model.parameters(), without.model.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-5)
+
+
+def test_a_step_with_no_finite_loss_at_all_changes_nothing(tiny: Make, caplog: pytest.LogCaptureFixture) -> None:
     config = prepared(tiny("train.epochs=1"))
-    utterances = read_manifests(config, ["train"])
-    batch = collate([SpeechDataset(utterances[:1], config, [1.0], pytest.fail)[0]])
-    batch.targets, batch.target_lengths = torch.ones(90, dtype=torch.int32), torch.tensor([90])
     trainer = Trainer(config)
     before = [p.clone() for p in trainer.model.parameters()]
     with caplog.at_level(logging.WARNING):
-        trainer.train_step(batch, 0.5)
-    assert f"skipped a batch with loss inf: {utterances[0].id}" in caplog.text
+        assert math.isnan(trainer.train_step([(0, spoiled(config, with_nan).only([1]))], 0.5))
+    assert "left out 7-1-0001, its loss is nan" in caplog.text
     for a, b in zip(before, trainer.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_step_without_finite_gradient_is_skipped_and_named(tiny: Make, caplog: pytest.LogCaptureFixture) -> None:
+    config = prepared(tiny("train.epochs=1"))
+    trainer = Trainer(config)
+    before = [p.clone() for p in trainer.model.parameters()]
+    trainer.model.head.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with caplog.at_level(logging.WARNING):
+        assert math.isnan(trainer.train_step([(0, spoiled(config, lambda _: None))], 0.5))
+    assert caplog.messages == ["skipped step 1 with gradient inf: 7-1-0000 7-1-0001 7-1-0002"]
+    for a, b in zip(before, trainer.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("options", ["", "model.layers=2 model.inter_layers=[1] loss.consistency=0.2"])
+def test_accumulated_batches_have_the_gradient_of_one_large_batch(tiny: Make, options: str) -> None:
+    quiet = ["model.dropout=0", "features.freq_masks=0", "features.time_masks=0"]
+    config = prepared(tiny("train.epochs=1", *quiet, *options.split()))
+    dataset = SpeechDataset(read_manifests(config, ["train"]), config, [1.0], pytest.fail)
+    items = [dataset[n] for n in range(len(dataset))]
+    large, small = Trainer(config), Trainer(config)
+    loss = large.train_step([(0, collate(items))], 0.5)
+    # of one, five and two utterances: a mean of means would be another number
+    parts = [(0, collate(items[:1])), (1, collate(items[1:6])), (2, collate(items[6:]))]
+    assert small.train_step(parts, 0.5) == pytest.approx(loss, rel=1e-6)
+    for ours, theirs in zip(small.model.parameters(), large.model.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = iter([120.0, 60.0, 50.0, 70.0, 50.0, 60.0, 60.0, 40.0])
+    monkeypatch.setattr("trainer.error_rates", lambda *_: {"WER": {"percent": next(errors)}, "CER": {"percent": 10.0}})
+    config = prepared(tiny("train.epochs=8", "train.patience=2"))
+    trainer = trained(config)
+    assert [wer for _, _, wer, _ in trainer.rates] == [120.0, 60.0, 50.0, 70.0, 50.0, 60.0, 60.0]
+    assert trainer.finished
+    assert checkpoint.load(config.exp / "best.pt")["epoch"] == 5  # as good as the third, and trained for longer
+    again = Trainer(config)
+    again.resume()
+    assert again.finished
+    patient = Trainer(tiny("train.epochs=8", "train.patience=3"))
+    patient.resume()
+    assert not patient.finished
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train.epochs=0", "train.minutes, train.epochs or train.steps must be positive"),
+        ("train.epochs=1 train.accumulate=0", "train.accumulate must be positive, got 0"),
+        ("train.epochs=1 train.device=tpu", "train.device must be auto, cuda or one of cpu.*got 'tpu'"),
+        ("train.epochs=1 train.device=cuda:99", "train.device must be auto, cuda or one of cpu.*got 'cuda:99'"),
+        ("train.epochs=1 train.precision=half", "train.precision must be auto, float32 or bfloat16, got 'half'"),
+    ],
+)
+def test_a_run_that_cannot_start_is_an_error_that_names_the_setting(tiny: Make, words: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trained(prepared(tiny(*words.split())))
+
+
+def test_a_budget_of_steps_ends_within_an_epoch_and_a_larger_one_goes_on_there(tiny: Make) -> None:
+    short = trained(prepared(tiny("train.steps=4")))
+    assert (short.step, short.epoch, short.batch, len(short.rates)) == (4, 1, 1, 2)
+    longer = trained(tiny("train.steps=5"))
+    assert (longer.step, longer.epoch, longer.batch) == (5, 1, 2)
 
 
 def test_a_file_that_vanished_is_reported_and_counts_as_deleted(tiny: Make) -> None:
