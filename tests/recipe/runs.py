@@ -1,7 +1,10 @@
-"""Runs in processes of their own: `python runs.py RECIPE_HOME config.yaml [what to do]`, under torchrun or not.
+"""Runs of training, here or in processes of their own.
 
-`kill=K:WHEN` ends the process by SIGKILL in step K: WHEN is "step", before the weights move, or "save", while last.pt is
-being written. `fail=R:K` raises in process R in step K. `seen=1` writes who trained on what to RECIPE_HOME/seen-R.json.
+There: `python runs.py RECIPE_HOME config.yaml [what to do]`, under torchrun or not.
+
+`kill=K:WHEN` ends the process by SIGKILL in step K: WHEN is "step", before the weights move, or "save", while last.pt
+is being written. `fail=R:K` raises in process R in step K. `seen=1` writes who trained on what to
+RECIPE_HOME/seen-R.json.
 """
 
 from __future__ import annotations
@@ -14,15 +17,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "librispeech"))
 
 import checkpoint
 import config as configs
 import train
+from config import Config
 from data import Batch
+from prepare import prepare_subset
 from trainer import Trainer
 
 Batches = Sequence[tuple[int, Batch]]
+
+
+def prepared(config: Config) -> Config:
+    for subset in ("train", "dev", "test"):
+        prepare_subset(subset, config)
+    return config
+
+
+def trained(config: Config) -> Trainer:
+    """A run begun, or continued, in this process."""
+    trainer = Trainer(config)
+    trainer.resume()
+    if not trainer.finished:
+        train.train(trainer)
+    return trainer
+
+
+def command(home: Path, config: Config, *plans: str, processes: int = 1) -> list[str]:
+    """What runs training in other processes."""
+    path = home / f"{config.name}.yaml"
+    path.write_text(yaml.safe_dump(config.to_dict()))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    return [sys.executable, *torchrun, __file__, str(home), str(path), *plans]
 
 
 def kill(step: int, when: str) -> None:

@@ -20,8 +20,8 @@ from config import Config
 from data import Batch, SpeechDataset, collate, read_manifests
 from optimisation import averaging, learning_rate
 from prepare import prepare_subset
+from runs import prepared, trained
 from tones import TEXTS
-from train import train
 from trainer import Trainer
 from transcribe import transcribe
 
@@ -31,20 +31,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard"),
 ]
-
-
-def prepared(config: Config) -> Config:
-    for subset in ("train", "dev", "test"):
-        prepare_subset(subset, config)
-    return config
-
-
-def trained(config: Config) -> Trainer:
-    trainer = Trainer(config)
-    trainer.resume()
-    if not trainer.finished:
-        train(trainer)
-    return trainer
 
 
 def test_learning_rate_warms_up_to_its_peak_and_ends_at_zero() -> None:
