@@ -11,7 +11,7 @@ import torch
 import config as configs
 from config import Config
 from model import AcousticModel
-from tokens import Tokens
+from tokens import Tokens, restored
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -27,15 +27,20 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def build_model(config: Config) -> AcousticModel:
-    return AcousticModel(config.features, config.model, len(Tokens(config.data.alphabet)))
+def build_model(config: Config, tokens: Tokens) -> AcousticModel:
+    return AcousticModel(config.features, config.model, len(tokens))
+
+
+def tokens_of(content: dict[str, Any]) -> Tokens:
+    """What the classes of a checkpoint's model write."""
+    return restored(content.get("tokens") or {"alphabet": content["config"]["data"]["alphabet"]})
 
 
 def load_model(path: str | Path) -> tuple[AcousticModel, Config, dict[str, Any]]:
     """The model with its averaged weights, ready to score; the settings it was trained with; the whole checkpoint."""
     content = load(path)
     config = configs.from_dict(content["config"])
-    model = build_model(config)
+    model = build_model(config, tokens_of(content))
     model.load_state_dict(content["model"])
     return model.eval(), config, content
 

@@ -26,6 +26,7 @@ class DataConfig:
     dev: list[str] = field(default_factory=lambda: ["dev"])
     test: list[str] = field(default_factory=lambda: ["test"])
     alphabet: str = " 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # every character a transcript may hold; the blank comes on top
+    bpe: int = 0  # classes of byte pair encoding, the blank included; 0: characters
     min_seconds: float = 0.2
     max_seconds: float = 20.0  # of training utterances
     dev_limit: int = 0  # utterances scored after each epoch; 0: all of them

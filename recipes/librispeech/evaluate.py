@@ -95,7 +95,7 @@ def evaluate_set(path: Path, subset: str) -> dict[str, Any]:
     failed: list[str] = []
     dataset = SpeechDataset(utterances, config, [1.0], failed.append)
     print("".join(f"{message}\n" for message in failed), end="")
-    tokens = Tokens(config.data.alphabet)
+    tokens = checkpoint.tokens_of(content)
     decoded: Decoded = []
     for batch, logits, input_lengths in scored(model, dataset, config.train.batch_seconds):
         decoded += zip(batch.utterances, greedy(logits, input_lengths, tokens), strict=True)

@@ -23,7 +23,7 @@ from features import SpecAugment
 from model import AcousticModel
 from objective import Objective
 from optimisation import averaging, learning_rate, use_bfloat16
-from tokens import Tokens
+from tokens import read_tokens
 
 log = logging.getLogger("train")
 
@@ -53,8 +53,8 @@ class Trainer:
             torch.set_num_threads(config.train.threads)
         self.device = self.processes.device(config.train.device)
         self.bfloat16 = use_bfloat16(config.train.precision, self.device)
-        self.tokens = Tokens(config.data.alphabet)
-        self.model = checkpoint.build_model(config)
+        self.tokens = read_tokens(config)
+        self.model = checkpoint.build_model(config, self.tokens)
         # copied before either goes to a GPU: there each LSTM then lays its weights out in one block
         self.average = AveragedModel(self.model, multi_avg_fn=averaging(config.optim.average)).to(self.device)
         self.model.to(self.device)
@@ -79,6 +79,7 @@ class Trainer:
         names = [*COUNTERS, "finished", "environment", "precision", "data"]
         return {
             "config": self.config.to_dict(),
+            "tokens": self.tokens.state(),
             "model": self.average.module.state_dict(),
             "raw_model": self.model.state_dict(),
             "averaged": self.average.n_averaged,
@@ -93,8 +94,8 @@ class Trainer:
         if state is None:
             return
         checkpoint.must_match(state["config"], self.config, path)
-        if state["data"] != self.data:
-            raise ValueError(f"{path} was trained on other utterances: remove it or choose another name=")
+        if state["data"] != self.data or checkpoint.tokens_of(state).state() != self.tokens.state():
+            raise ValueError(f"{path} was trained on other utterances or tokens: remove it or choose another name=")
         self.model.load_state_dict(state["raw_model"])
         self.average.module.load_state_dict(state["model"])
         self.average.n_averaged.copy_(state["averaged"])
@@ -222,6 +223,6 @@ class Trainer:
         self.stale += 1
         if min(wer, 100.0) <= self.best:
             self.best, self.stale = min(wer, 100.0), 0
-            keep = ["config", "model", "step", "epoch", "seconds"]
+            keep = ["config", "tokens", "model", "step", "epoch", "seconds"]
             content = {name: value for name, value in self.state().items() if name in keep}
             checkpoint.save(self.config.exp / "best.pt", content)

@@ -51,7 +51,7 @@ def test_averaged_weights_start_at_the_first_step_and_then_forget_slowly() -> No
 
 
 def test_training_learns_the_tones_end_to_end(tiny: Make) -> None:
-    config = prepared(tiny("train.epochs=40", "data.train=train,train,train"))
+    config = prepared(tiny("train.epochs=40", "data.train=train,train,train", "features.n_mels=40"))
     trainer = trained(config)
     first, last = trainer.rates[0], trainer.rates[-1]
     assert last[1] < 0.3 * first[1]
@@ -62,14 +62,15 @@ def test_training_learns_the_tones_end_to_end(tiny: Make) -> None:
     assert (out / "ref.trn").read_text().splitlines()[1] == "TWO TWO (7-1-0001)"
     assert len((out / "hyp.trn").read_text().splitlines()) == len(TEXTS)
 
-    model, saved, _ = checkpoint.load_model(config.exp / "best.pt")
+    model, saved, content = checkpoint.load_model(config.exp / "best.pt")
+    tokens = checkpoint.tokens_of(content)
     utterances = read_manifests(config, ["test"])
     hypotheses = dict(line.rsplit(" (", 1)[::-1] for line in (out / "hyp.trn").read_text().splitlines())
     for utterance in utterances[:3]:
-        assert transcribe(Path(utterance.audio_filepath), model, saved) == hypotheses[f"{utterance.id})"]
+        assert transcribe(Path(utterance.audio_filepath), model, tokens, saved) == hypotheses[f"{utterance.id})"]
 
     report.plot_curves(checkpoint.load(config.exp / "last.pt"), config.exp / "curves.png")
-    report.plot_alignment(utterances[1], model, saved, config.exp / "alignment.png")
+    report.plot_alignment(utterances[1], model, tokens, saved, config.exp / "alignment.png")
     assert (config.exp / "curves.png").stat().st_size > 5000
     assert (config.exp / "alignment.png").stat().st_size > 5000
     text = report.report_text(saved, checkpoint.load(config.exp / "last.pt"), [result], 1000)
@@ -206,7 +207,7 @@ def test_a_step_without_finite_gradient_is_skipped_and_named(tiny: Make, caplog:
 
 @pytest.mark.parametrize("options", ["", "model.layers=2 model.inter_layers=[1] loss.consistency=0.2"])
 def test_accumulated_batches_have_the_gradient_of_one_large_batch(tiny: Make, options: str) -> None:
-    quiet = ["model.dropout=0", "features.freq_masks=0", "features.time_masks=0"]
+    quiet = ["model.dropout=0", "features.freq_masks=0", "features.time_masks=0", "optim.clip=1e9"]
     config = prepared(tiny("train.epochs=1", *quiet, *options.split()))
     dataset = SpeechDataset(read_manifests(config, ["train"]), config, [1.0], pytest.fail)
     items = [dataset[n] for n in range(len(dataset))]
