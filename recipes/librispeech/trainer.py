@@ -17,12 +17,14 @@ import checkpoint
 import environment
 from config import Config
 from data import Batch, SpeechDataset, fingerprint, read_manifests
+from decoders import greedy
 from distributed import Processes
-from evaluate import error_rates, greedy, scored
 from features import SpecAugment
 from model import AcousticModel
 from objective import Objective
 from optimisation import averaging, learning_rate, use_bfloat16
+from rates import error_rates
+from scores import scored
 from tokens import read_tokens
 
 log = logging.getLogger("train")
