@@ -114,7 +114,7 @@ def beams_of(
         for word in said:
             time = times[word.last]
             goes_on = best[time] == its_tokens[word.last]
-            end = min(int(ends[time]), times[word.last + 1]) if goes_on else time + 1  # the next token has begun by then
+            end = min(int(ends[time]), times[word.last + 1]) if goes_on else time + 1  # the next token begins there
             frames.append((word.text, (times[word.first], end)))
         gained = _gained(hypothesis, said, state, weights)
         merged[text] = OutputBeam(text, state, frames, hypothesis.log_prob, hypothesis.log_prob + gained)

@@ -272,8 +272,8 @@ def build_ctcdecoder(
         lm_score_boundary: begin after the beginning of a sentence and end with its end.
 
     Raises:
-        ValueError: labels of which one occurs twice, or, with a language model, that have nothing between words or spell
-            none of its words; a file that is no ARPA file.
+        ValueError: labels of which one occurs twice, or, with a language model, that have nothing between words, or
+            spell none of its words; a file that is no ARPA file.
         OSError: a file that cannot be read.
 
     Example:
