@@ -46,7 +46,7 @@ def load_model(path: str | Path) -> tuple[AcousticModel, Config, dict[str, Any]]
 
 
 def must_match(saved: dict[str, Any], config: Config, path: Path) -> None:
-    """Raise unless ``saved`` settings are those of ``config``; budgets and the place of the data may differ."""
+    """Raise unless ``saved`` settings are those of ``config``; budgets, decoding and the place of the data may."""
     free = {"train.minutes", "train.epochs", "train.save_minutes", "train.threads", "data.root", "data.note"}
     now = config.to_dict()
     for section, values in saved.items():
@@ -54,5 +54,5 @@ def must_match(saved: dict[str, Any], config: Config, path: Path) -> None:
         for key, old in pairs:
             name = f"{section}.{key}" if key else section
             new = now[section][key] if key else now[section]
-            if name not in free and old != new:
+            if section != "decode" and name not in free and old != new:
                 raise ValueError(f"{path} has {name}={old!r}, got {new!r}: remove it or choose another name=")

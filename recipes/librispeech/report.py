@@ -15,9 +15,9 @@ import config as configs
 import numbactc
 from config import Config
 from data import Utterance, read_manifests
-from evaluate import line
 from features import LogMel, read_audio
 from model import AcousticModel
+from rates import line
 from tokens import BLANK, Tokens
 from transcribe import transcribe
 

@@ -15,11 +15,13 @@ import checkpoint
 import environment
 from config import Config
 from data import Batch, SpeechDataset, fingerprint, read_manifests
-from evaluate import error_rates, greedy, scored
+from decoders import greedy
 from features import SpecAugment
 from model import AcousticModel
 from numbactc import CTCLossWithLogits
 from optimisation import averaging, learning_rate, use_bfloat16
+from rates import error_rates
+from scores import scored
 from tokens import BLANK, read_tokens
 
 log = logging.getLogger("train")

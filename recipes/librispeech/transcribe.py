@@ -10,7 +10,7 @@ import torch
 
 import checkpoint
 from config import Config
-from evaluate import greedy
+from decoders import greedy
 from features import LogMel, read_audio
 from model import AcousticModel
 from tokens import Tokens

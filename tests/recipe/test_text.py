@@ -9,13 +9,13 @@ import random
 import pytest
 
 from config import Config
-from evaluate import error_rates, line
 from grammar import KINDS, number, ordinal, sentence, spelled
+from rates import error_rates, line
 
 ALPHABET = Config().data.alphabet
 
 
-@pytest.mark.parametrize("module", ["config", "tokens", "grammar", "model", "evaluate", "synthesise"])
+@pytest.mark.parametrize("module", ["config", "tokens", "grammar", "model", "rates", "synthesise"])
 def test_examples_of_the_docstrings(module: str) -> None:
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted > 0
