@@ -101,8 +101,8 @@ BEAM_BREAKS = [
     Break(
         "beam: log_prob of frames beyond the length",
         HYPOTHESES,
-        "frames = [int(lengths[n])] * some.scores.size",
-        "frames = [len(scores)] * some.scores.size",
+        "log_probs(scores, n, int(frames[n]), blank",
+        "log_probs(scores, n, len(scores), blank",
         "test_beam_search.py -k log_prob_is_exact",
     ),
     Break(
