@@ -15,7 +15,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench-cpu gpu test-gpu bench-gpu sanitize needs-gpu clean
+.PHONY: help demo test lint docs bench-cpu bench-decode gpu test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile

@@ -37,9 +37,10 @@ class BeamSearch:
         classes: C, at least 1.
         beam_size, n_best, blank: as of `numbactc.beam_search_decode`.
         language_model, lm_weight, token_bonus, word_bonus, lexicon, unknown_penalty, hotwords, boundary: as there.
-        beam_threshold, token_threshold, rescore: as there.
+        beam_threshold, token_threshold: as there.
         exact_log_probs: keep all scores for the exact `log_prob` of hypotheses. Without them it is NaN, and memory does
             not grow with the number of frames.
+        rescore: as there; None for what exact_log_probs is.
 
     Raises:
         TypeError, ValueError: as `numbactc.beam_search_decode`.
@@ -78,15 +79,15 @@ class BeamSearch:
         boundary: int | None = None,
         beam_threshold: float | None = None,
         token_threshold: float | None = None,
-        rescore: bool = False,
         exact_log_probs: bool = True,
+        rescore: bool | None = None,
     ) -> None:
         self.classes = check_count("classes", classes)
         self.blank = check_blank(blank, self.classes)
         self.beam_size = check_count("beam_size", beam_size)
         self.n_best = check_count("n_best", n_best, self.beam_size, "beam_size")
         self.exact_log_probs = exact_log_probs
-        self.rescore = rescore
+        self.rescore = exact_log_probs if rescore is None else rescore
         if rescore and not exact_log_probs:
             raise ValueError("rescore must be False without exact_log_probs, got True")
         extras = _scoring.check_extras(
@@ -108,7 +109,13 @@ class BeamSearch:
             state: of `start`, or of an earlier `advance`, of a search with the same arguments.
             log_probs: (T, C) of any dtype and device that `numbactc.beam_search_decode` takes, T from 0; the dtype must
                 be that of the frames before.
+
+        Raises:
+            TypeError: as `numbactc.beam_search_decode`.
+            ValueError: frames of another shape or dtype; a state of a search with other classes, blank, beam_size or
+                thresholds.
         """
+        self._check(state)
         _validation_decoding.check_chunk(log_probs, self.classes, state._chunks)
         frames = log_probs.detach().to("cpu", copy=True)
         search = state._search.copy()
@@ -118,7 +125,8 @@ class BeamSearch:
         return BeamState(state.frames + len(frames), search, chunks)
 
     def finish(self, state: BeamState) -> list[Hypothesis]:
-        """The hypotheses if the utterance ends here; it may go on all the same."""
+        """The hypotheses if the utterance ends here; it may go on all the same. The state is one as for `advance`."""
+        self._check(state)
         found = state._search.result(self.beam_size if self.rescore else self.n_best)
         chunks = state._chunks if state._chunks else (torch.zeros(0, self.classes),)
         scores = torch.cat(chunks).unsqueeze(1)
@@ -127,3 +135,13 @@ class BeamSearch:
             [found], utterances, self.n_best, self.rescore, self.exact_log_probs
         )
         return hypotheses
+
+    def _check(self, state: BeamState) -> None:
+        """Arrays of a search have the sizes of its own arguments."""
+        its = state._search
+        if (its.classes, its.settings) != (self.classes, self._settings):
+            raise ValueError(
+                "state must be of a search with the same classes, blank, beam_size and thresholds, "
+                f"({self.classes}, {', '.join(map(str, self._settings))}), "
+                f"got ({its.classes}, {', '.join(map(str, its.settings))})"
+            )
