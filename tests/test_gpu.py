@@ -7,6 +7,7 @@ import gc
 import importlib
 import random
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,9 @@ def same(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> bool:
 def no_waiting() -> Iterator[None]:
     """Raise wherever PyTorch knows that the host waits for the GPU."""
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")  # it says so the first time
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:
