@@ -41,7 +41,8 @@ BYTES_PER_SCORE = {"float32": 12, "bfloat16": 6}
 SAMPLE_MS = 10.0
 """Calls are repeated within one sample until it takes about this long: the last one's wait is then lost in it."""
 
-HOST_SAMPLES = 20
+HOST_SAMPLES, HOST_BUDGET_S = 20, 1.0
+"""Fewer where calls are slow, but five."""
 
 
 def calls_in_a_sample(calls: GpuCalls, what: str) -> int:
@@ -62,8 +63,8 @@ def sample(calls: GpuCalls, what: str, count: int) -> None:
 
 def host_us(calls: GpuCalls, what: str) -> list[float]:
     """How long single calls keep the host, each on an idle GPU."""
-    call, samples = calls.calls[what], []
-    for _ in range(HOST_SAMPLES):
+    call, samples, begin = calls.calls[what], list[float](), time.perf_counter()
+    while len(samples) < HOST_SAMPLES and (len(samples) < 5 or time.perf_counter() - begin < HOST_BUDGET_S):
         calls.wait()
         start = time.perf_counter_ns()
         call()

@@ -20,7 +20,7 @@ ARCHITECTURES = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)]
 
 ROWS = [
     ("float32", 4, 1, 4), ("float32", 1, 1, 1), ("float32", 4, 16, 4), ("bfloat16", 8, 1, 4), ("bfloat16", 8, 4, 4),
-    ("float16", 8, 4, 2), ("float64", 2, 4, 4),
+    ("bfloat16", 8, 16, 4), ("float16", 8, 4, 2), ("float64", 2, 4, 4),
 ]  # fmt: skip
 LATTICES = [
     ("float32", 1, 0),
@@ -28,6 +28,7 @@ LATTICES = [
     ("float32", 4, 0),
     ("float32", 4, 1),
     ("float64", 1, 0),
+    ("float64", 2, 0),
     ("float64", 2, 1),
 ]
 ALIGNMENTS = [
