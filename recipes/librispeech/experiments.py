@@ -39,18 +39,20 @@ def read_variants(path: Path) -> dict[str, list[str]]:
     return {str(name): (words or "").split() for name, words in content.items()}
 
 
-def command(stage: str, arguments: list[str]) -> list[str]:
-    return [sys.executable, str(RECIPE / stage), *arguments]
+def launch(stage: str, arguments: list[str]) -> str:
+    """Run a stage in a process of its own; returns the last line of what went wrong, or nothing."""
+    done = subprocess.run([sys.executable, str(RECIPE / stage), *arguments], stderr=subprocess.PIPE, text=True)
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    return lines[-1] if done.returncode else ""
 
 
 def run(path: str, words: list[str]) -> str:
-    """Stages 0 to 3; returns the last line of what went wrong, or nothing."""
+    """Stages 0 to 3; returns what went wrong, or nothing."""
     for stage in STAGES:
-        done = subprocess.run(command(stage, ["--config", path, *words]), stderr=subprocess.PIPE, text=True)
-        if done.returncode == 130:
-            raise KeyboardInterrupt
-        if done.returncode:
-            return f"{stage} failed: {(done.stderr.strip().splitlines() or [f'exit status {done.returncode}'])[-1]}"
+        if failure := launch(stage, ["--config", path, *words]):
+            return f"{stage} failed: {failure}"
     return ""
 
 
@@ -81,8 +83,8 @@ def table(variants: Mapping[str, list[str]], outcomes: Mapping[str, dict[str, An
         f"- versions: {run['versions']}",
         f"- commit: {run['commit']}",
         "",
-        f"{', '.join(config.data.test)} ({config.data.note}), greedy, best checkpoint on dev. Dev loss: the lowest of the "
-        "run, in nats a label. Change: of the WER, against the first row.",
+        f"{', '.join(config.data.test)} ({config.data.note}), greedy, best checkpoint on dev. Dev loss: the lowest of "
+        "the run, in nats a label. Change: of the WER, against the first row.",
         "",
         "| variant | settings | M parameters | minutes | steps | epochs | dev loss | WER % | CER % | change |",
         "|---|---|---|---|---|---|---|---|---|---|",

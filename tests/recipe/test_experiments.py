@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,46 +10,58 @@ from pathlib import Path
 import pytest
 import yaml
 
+import checkpoint
 import experiments
 from config import RECIPE, Config, overridden
 from experiments import read_variants, table
+from trainer import log
 
-AT_HOME = """
-import runpy, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import config
-config.RECIPE = Path(sys.argv[2])
-sys.argv = sys.argv[3:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard"),
+]
+
+
+def in_this_process(stage: str, arguments: list[str]) -> str:
+    """As ``launch``, but where the modules are loaded and data/ and exp/ are the test's own."""
+    before = sys.argv
+    sys.argv = [stage, *arguments]
+    try:
+        runpy.run_path(str(RECIPE / stage), run_name="__main__")
+    except ValueError as error:
+        return str(error)
+    finally:
+        sys.argv = before
+        while log.handlers:
+            log.handlers[0].close()
+            log.removeHandler(log.handlers[0])
+    return ""
 
 
 def test_variants_are_trained_and_compared_losers_and_failures_too(
     tiny: Callable[..., Config], recipe_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tiny("train.epochs=1")
+    config = tiny("train.steps=9")
     (recipe_home / "tiny.yaml").write_text(yaml.safe_dump(config.to_dict()))
-    (recipe_home / "variants.yaml").write_text("base:\nbroken: model.kernell=4\n")
-    started: list[str] = []
-
-    def command(stage: str, arguments: list[str]) -> list[str]:
-        started.append(stage)
-        return [sys.executable, "-c", AT_HOME, str(RECIPE), str(recipe_home), str(RECIPE / stage), *arguments]
-
-    monkeypatch.setattr(experiments, "command", command)
+    (recipe_home / "variants.yaml").write_text("base:\nbroken: model.kernel=4\nother: model.hidden=16\n")
+    monkeypatch.setattr(experiments, "launch", in_this_process)
     arguments = ["--config", str(recipe_home / "tiny.yaml"), "--variants", str(recipe_home / "variants.yaml")]
     monkeypatch.setattr(sys, "argv", ["experiments.py", *arguments, "train.steps=4"])
     experiments.main()
-    assert started == [*experiments.STAGES, "prepare.py"]
-    rows = (recipe_home / "exp" / "tiny-experiments.md").read_text().splitlines()
-    assert rows[-2].startswith("| base | as it is | 0.0")
-    assert rows[-2].endswith("| +0.0 % |")
-    assert rows[-1].startswith(
-        "| broken | `model.kernell=4` | prepare.py failed: ValueError: unknown key 'model.kernell'"
-    )
-    assert len({row.count("|") for row in rows[-4:]}) == 1
-    assert rows[-1] in capsys.readouterr().out
+    table = (recipe_home / "exp" / "tiny-experiments.md").read_text()
+    assert capsys.readouterr().out.endswith(table + "\n")
+    base, broken, other = table.splitlines()[-3:]
+    assert base.startswith("| base | as it is | 0.02 |")
+    assert base.endswith("| +0.0 % |")
+    assert broken.startswith("| broken | `model.kernel=4` | train.py failed: model.kernel must be odd, got 4 |")
+    assert other.startswith("| other | `model.hidden=16` | 0.01 |")
+    assert base.count("|") == broken.count("|") == other.count("|")
+    for name in ("base", "other"):
+        assert checkpoint.load(recipe_home / "exp" / f"tiny-{name}" / "last.pt")["step"] == 4
+
+
+def test_a_stage_that_fails_says_why() -> None:
+    assert "no-such.yaml" in experiments.launch("prepare.py", ["--config", "no-such.yaml"])
 
 
 def test_error_rates_are_compared_to_those_of_the_first() -> None:
