@@ -5,8 +5,10 @@ from breaks import Break
 BEAM, CANDIDATES, PREFIXES, SCORING = (
     f"numbactc/kernels/cpu/{name}.py" for name in ("beam", "candidates", "prefixes", "scoring")
 )
-DECODING, HYPOTHESES, DISPATCH, DISPATCH_SCORING, HOTWORDS = (
-    f"numbactc/{name}.py" for name in ("decoding", "_hypotheses", "_dispatch_beam", "_dispatch_scoring", "_hotwords")
+TEXTS = "numbactc/kernels/cpu/texts.py"
+DECODING, HYPOTHESES, DISPATCH, DISPATCH_SCORING, DISPATCH_TEXTS, HOTWORDS = (
+    f"numbactc/{name}.py"
+    for name in ("decoding", "_hypotheses", "_dispatch_beam", "_dispatch_scoring", "_dispatch_texts", "_hotwords")
 )
 
 BEAM_BREAKS = [
@@ -191,5 +193,40 @@ BEAM_BREAKS = [
         "    if rescore:\n        hypotheses",
         "    if False:\n        hypotheses",
         "test_beam_rescoring.py -k exact_log_probability",
+    ),
+    Break(
+        "texts: an equal token needs no blank between",
+        TEXTS,
+        "        if tree.column[parent] != column:\n",
+        "        if True:\n",
+        "test_beam_texts.py -k share_prefixes",
+    ),
+    Break(
+        "texts: what is left out is not counted",
+        TEXTS,
+        "            left_out += clear(high, tree)\n",
+        "            clear(high, tree)\n",
+        "test_beam_texts.py -k not_forgotten",
+    ),
+    Break(
+        "texts: what is left out does not change with the scale",
+        TEXTS,
+        "            left_out = left_out * math.ldexp(1.0, -shift)\n",
+        "",
+        "test_beam_texts.py -k not_forgotten",
+    ),
+    Break(
+        "texts: a sum that vanishes is not counted",
+        TEXTS,
+        "        left_out += FAINTEST * (2 + 2 * (tree.first[high + 1] - tree.first[low]))\n",
+        "",
+        "test_beam_texts.py -k out_of_reach",
+    ),
+    Break(
+        "texts: one floor for all scores",
+        DISPATCH_TEXTS,
+        "least - divided + slack",
+        "least + slack",
+        "test_beam_texts.py -k no_log_probabilities",
     ),
 ]
