@@ -13,12 +13,13 @@ from typing import Any
 import jiwer
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import checkpoint
 import config as configs
-from data import Batch, BucketSampler, SpeechDataset, Utterance, collate, fingerprint, read_manifests
+from data import Batch, BucketSampler, SpeechDataset, load
+from features import LogMel
+from manifest import Utterance, fingerprint, read_manifests
 from model import AcousticModel
 from tokens import Tokens, collapse
 
@@ -32,15 +33,17 @@ def greedy(logits: Tensor, input_lengths: Tensor, tokens: Tokens) -> list[str]:
 
 
 def scored(
-    model: AcousticModel, dataset: SpeechDataset, batch_seconds: float
+    model: AcousticModel, log_mel: LogMel, dataset: SpeechDataset, batch_seconds: float
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
     """Batches of the whole data set, from short to long, with their logits (T, N, C) in float32 and input_lengths."""
     model.eval()
     sampler = BucketSampler([u.duration for u in dataset.utterances], batch_seconds, shuffle=False)
-    loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate)
     with torch.inference_mode():
-        for batch in tqdm(loader, desc="decode", unit="batch", leave=False):
-            yield batch, *model(batch.features, batch.lengths)
+        for batch in tqdm(load(dataset, sampler.batches()), desc="decode", unit="batch", leave=False):
+            for line in batch.reports:
+                tqdm.write(line)
+            if batch.utterances:
+                yield batch, *model(*log_mel(batch.inputs, batch.lengths))
 
 
 def error_rates(references: list[str], hypotheses: list[str]) -> dict[str, dict[str, float]]:
@@ -92,12 +95,10 @@ def evaluate_set(path: Path, subset: str) -> dict[str, Any]:
         before: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
         if all(before.get(key) == value for key, value in known.items()):
             return before
-    failed: list[str] = []
-    dataset = SpeechDataset(utterances, config, [1.0], failed.append)
-    print("".join(f"{message}\n" for message in failed), end="")
-    tokens = checkpoint.tokens_of(content)
+    tokens, log_mel = checkpoint.tokens_of(content), checkpoint.log_mel_of(content)
+    dataset = SpeechDataset(utterances, config, tokens, log_mel)
     decoded: Decoded = []
-    for batch, logits, input_lengths in scored(model, dataset, config.train.batch_seconds):
+    for batch, logits, input_lengths in scored(model, log_mel, dataset, config.train.batch_seconds):
         decoded += zip(batch.utterances, greedy(logits, input_lengths, tokens), strict=True)
     # What could not be read counts as transcribed by nothing: an error rate never improves by a broken file.
     read = {u.id for u, _ in decoded}
@@ -109,7 +110,7 @@ def evaluate_set(path: Path, subset: str) -> dict[str, Any]:
         (out / f"{name}.trn").write_text("".join(rows), encoding="utf-8")
     write_errors(out / "errors.txt", decoded)
     speakers = len({u.speaker for u in utterances})
-    result: dict[str, Any] = {**known, "speakers": speakers, "unreadable": len(failed)}
+    result: dict[str, Any] = {**known, "speakers": speakers, "unreadable": len(utterances) - len(read)}
     result |= error_rates([u.text for u, _ in decoded], [hypothesis for _, hypothesis in decoded])
     (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result

@@ -17,10 +17,10 @@ from tokens import Tokens
 
 
 @torch.inference_mode()
-def transcribe(path: Path, model: AcousticModel, tokens: Tokens, config: Config) -> str:
+def transcribe(path: Path, model: AcousticModel, tokens: Tokens, log_mel: LogMel, config: Config) -> str:
     """The greedy transcript of one audio file; OSError or RuntimeError where it cannot be read."""
-    features = LogMel(config.features)(read_audio(path, config.features.sample_rate))
-    logits, input_lengths = model(features[None], torch.tensor([len(features)]))
+    samples = read_audio(path, config.features.sample_rate)
+    logits, input_lengths = model(*log_mel(samples[None], torch.tensor([len(samples)])))
     return greedy(logits, input_lengths, tokens)[0]
 
 
@@ -30,11 +30,11 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path, help="FLAC, WAV, MP3 or Ogg; any sample rate")
     args = parser.parse_args()
     model, config, content = checkpoint.load_model(args.checkpoint)
-    tokens = checkpoint.tokens_of(content)
+    tokens, log_mel = checkpoint.tokens_of(content), checkpoint.log_mel_of(content)
     failed = False
     for path in args.files:
         try:
-            print(f"{path}: {transcribe(path, model, tokens, config)}")
+            print(f"{path}: {transcribe(path, model, tokens, log_mel, config)}")
         except (OSError, RuntimeError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = True
