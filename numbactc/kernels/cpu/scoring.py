@@ -14,7 +14,7 @@ from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu.hashing import insert
 from numbactc.kernels.cpu.ngram import advance
 from numbactc.kernels.cpu.trie import child
-from numbactc.kernels.jit import entry, kernel
+from numbactc.kernels.jit import entry, inlined, kernel
 
 NO_MODEL, OF_TOKENS, OF_WORDS = range(3)
 """What `Scorer.unit` says: what the words of the language model are."""
@@ -120,7 +120,13 @@ def gain(scorer, standing, prefixes, node, token):
     if scorer.has_hotwords:
         more, hot = advance(scorer.hotwords, scorer.kinds.size, hot, token)
         total += more
-    return total + scorer.weight * nats, nats, context, spelling, hot
+    return total + weighted(scorer, nats), nats, context, spelling, hot
+
+
+@inlined
+def weighted(scorer, nats):
+    """What nats of the language model add to the score; nothing with a weight of 0, be they -inf."""
+    return scorer.weight * nats if scorer.weight > 0.0 else 0.0
 
 
 @kernel
@@ -204,7 +210,7 @@ def last_gain(scorer, standing, prefixes, node):
             more, hot = advance(scorer.hotwords, scorer.kinds.size, hot, np.int64(scorer.hot_boundary))
             total += more
         total -= scorer.stakes[hot]
-    return total + scorer.weight * nats, nats
+    return total + weighted(scorer, nats), nats
 
 
 @kernel
