@@ -5,7 +5,7 @@ python export.py --checkpoint exp/demo/best.pt --out demo.ts
     import json, torch
     about = {"about.json": ""}
     model = torch.jit.load("demo.ts", _extra_files=about)
-    about = json.loads(about["about.json"])           # sample_rate in Hz, frame_seconds, labels, of which 0 is the blank
+    about = json.loads(about["about.json"])           # sample_rate in Hz, frame_seconds, labels: 0 is the blank
     log_probs = model(samples)                        # (S,) float32 in [-1, 1] to (T, C)
     paths = numbactc.greedy_decode(log_probs)
 
@@ -48,10 +48,8 @@ def traced(recogniser: Recogniser) -> torch.jit.ScriptModule:
     """The same as TorchScript."""
     example = torch.randn(recogniser.sample_rate, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings(), torch.no_grad():
-        # tracing warns of PyTorch's own checks of an LSTM's input; and that torch.export is to replace it some day,
-        # whose programs C++ cannot load yet
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # of PyTorch's own checks of an LSTM's input, which are not traced, and that tracing is to go away some day
+        warnings.simplefilter("ignore")
         module: torch.jit.ScriptModule = torch.jit.trace(Scorer(recogniser).eval(), example, check_trace=False)
     return module
 
@@ -71,7 +69,7 @@ def largest_difference(module: torch.jit.ScriptModule, recogniser: Recogniser) -
 
 
 def export(path: Path, out: Path) -> float:
-    """Write ``out``; returns the largest difference, and raises RuntimeError, leaving no file, where that is too large."""
+    """Write ``out`` and return the largest difference; where that is too large, RuntimeError and no file."""
     recogniser = Recogniser(path)
     module = traced(recogniser)
     difference = largest_difference(module, recogniser)

@@ -58,11 +58,11 @@ class Recogniser:
     def file_scores(self, path: str | Path, chunk_seconds: float = 60.0, overlap_seconds: float = 5.0) -> Tensor:
         """(T, C) log-probabilities of an audio file; OSError or RuntimeError where it cannot be read.
 
-        A file of at most ``chunk_seconds`` is scored at once. Of a longer one, chunks of that length are scored, each
-        of which begins two ``overlap_seconds`` before the one before it ends, and the frames of a chunk that lie within
-        ``overlap_seconds`` of such a joint are its neighbour's: no frame that counts has less to hear on either side. So
-        no word is cut; the scores are those of the whole file but for what the LSTMs would remember over more than
-        ``overlap_seconds``. Features are those of the whole, whose mean and deviation are taken in a first pass.
+        A file of less than ``chunk_seconds`` is scored at once. A longer one is scored in chunks of that length, which
+        overlap by twice ``overlap_seconds`` and are joined in the middle of that: every frame is taken from a chunk
+        that goes on for at least ``overlap_seconds`` on either side of it, so no word is cut. Scores are those of the
+        whole file but for what the LSTMs would remember over more than ``overlap_seconds``. Features are normalised as
+        those of the whole file, whose mean and deviation are taken in a first pass.
 
         Memory: the activations of one chunk, and the scores: 10 MB an hour for characters at 25 frames a second.
         """
@@ -106,18 +106,21 @@ class Recogniser:
         core = max(1, round(chunk_seconds / self.frame_seconds) - 2 * overlap)  # frames that count
         with soundfile.SoundFile(path) as file:
             held: NDArray[np.float32] = np.zeros(0, np.float32)
-            begin = start = 0
+            begin = start = heard = 0
             while True:
                 stop = start + core + (overlap if start == 0 else 0)
                 wanted = self.native(stop + overlap, file.samplerate) - self.native(begin, file.samplerate) - len(held)
                 block = file.read(wanted, dtype="float32", always_2d=True).mean(axis=1)
                 held = np.concatenate([held, block])
+                heard += len(block)
                 if len(held) == 0 or not np.isfinite(block).all():
                     raise RuntimeError(f"{path} must hold samples, all of them numbers")
                 samples = held
                 if file.samplerate != self.sample_rate:
                     samples = librosa.resample(held, orig_sr=file.samplerate, target_sr=self.sample_rate)
                 last = len(block) < wanted
+                if last and file.format == "FLAC" and heard < file.frames:
+                    raise RuntimeError(f"{file.frames} samples promised, {heard} found")
                 yield Chunk(torch.from_numpy(samples), begin, start, None if last else stop)
                 if last:
                     return

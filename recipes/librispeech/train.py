@@ -23,7 +23,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import config as configs
-from data import BucketSampler, SpeechDataset, collate, read_manifests
+from data import BucketSampler, SpeechDataset, load
+from manifest import read_manifests
 from trainer import Trainer, log
 
 
@@ -53,11 +54,12 @@ class Interrupted:
 def data_sets(trainer: Trainer) -> tuple[SpeechDataset, SpeechDataset]:
     """Features of the training set, at all speeds, and of as much of the dev set as is scored after each epoch."""
     config = trainer.config
-    train = SpeechDataset(trainer.train_set, config, config.data.speeds, log.warning)
+    parts = config, trainer.tokens, trainer.log_mel
+    train = SpeechDataset(trainer.train_set, *parts, training=True, report=log.warning)
     chosen = read_manifests(config, config.data.dev)
     if 0 < config.data.dev_limit < len(chosen):
         chosen = random.Random(config.train.seed).sample(chosen, config.data.dev_limit)
-    return train, SpeechDataset(chosen, config, [1.0], log.warning)
+    return train, SpeechDataset(chosen, *parts)
 
 
 def train(trainer: Trainer) -> None:
@@ -76,11 +78,13 @@ def train(trainer: Trainer) -> None:
         while trainer.progress() < 1 and not interrupted:
             sampler.epoch = train_set.epoch = trainer.epoch
             batches = sampler.batches()
-            for indexes in batches[trainer.batch :]:
+            for batch in load(train_set, batches[trainer.batch :]):
                 progress = trainer.progress(trainer.batch / len(batches))
                 if progress >= 1 or interrupted:
                     break
-                loss = trainer.train_step(collate([train_set[i] for i in indexes]), progress)
+                for line in batch.reports:
+                    log.warning(line)
+                loss = trainer.train_step(batch, progress)
                 if math.isfinite(loss):
                     recent.append(loss)
                 now = time.perf_counter()

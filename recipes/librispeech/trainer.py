@@ -13,11 +13,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 import checkpoint
 import environment
+from augmentation import SpecAugment
 from config import Config
-from data import Batch, SpeechDataset, fingerprint, read_manifests
+from data import Batch, SpeechDataset
 from decoders import greedy
-from features import SpecAugment
+from manifest import fingerprint, read_manifests
 from model import AcousticModel
+from normalisation import read_log_mel
 from numbactc import CTCLossWithLogits
 from optimisation import averaging, learning_rate, use_bfloat16
 from rates import error_rates
@@ -38,6 +40,7 @@ class Trainer:
             torch.set_num_threads(config.train.threads)
         self.bfloat16 = use_bfloat16(config.train.precision)
         self.tokens = read_tokens(config)
+        self.log_mel = read_log_mel(config)
         self.model = checkpoint.build_model(config, self.tokens)
         self.average = AveragedModel(self.model, multi_avg_fn=averaging(config.optim.average))
         self.augment = SpecAugment(config.features)
@@ -62,6 +65,7 @@ class Trainer:
         return {
             "config": self.config.to_dict(),
             "tokens": self.tokens.state(),
+            "statistics": self.log_mel.statistics,
             "model": self.average.module.state_dict(),
             "raw_model": self.model.state_dict(),
             "averaged": self.average.n_averaged,
@@ -105,9 +109,12 @@ class Trainer:
             group["lr"] = rate
         self.step += 1
         self.batch += 1
+        if not batch.utterances:
+            return math.nan
         self.model.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            logits, input_lengths = self.model(self.augment(batch.features), batch.lengths)
+            features, lengths = self.log_mel(batch.inputs, batch.lengths)
+            logits, input_lengths = self.model(self.augment(features, lengths, batch.draws), lengths)
         loss: Tensor = self.loss(logits, batch.targets, input_lengths, batch.target_lengths)
         if not torch.isfinite(loss):
             log.warning("skipped a batch with loss %s: %s", loss.item(), " ".join(u.id for u in batch.utterances))
@@ -126,13 +133,13 @@ class Trainer:
         """Dev loss, WER and CER of the averaged weights; the best so far becomes best.pt."""
         total, references, hypotheses = 0.0, [], []
         model = cast(AcousticModel, self.average.module)
-        for batch, logits, input_lengths in scored(model, dataset, self.config.train.batch_seconds):
+        for batch, logits, input_lengths in scored(model, self.log_mel, dataset, self.config.train.batch_seconds):
             loss = self.loss(logits, batch.targets, input_lengths, batch.target_lengths).item()
             total += loss * len(batch.utterances)
             references += [u.text for u in batch.utterances]
             hypotheses += greedy(logits, input_lengths, self.tokens)
         rates = error_rates(references, hypotheses)
-        loss, wer, cer = total / len(dataset), rates["WER"]["percent"], rates["CER"]["percent"]
+        loss, wer, cer = total / len(references), rates["WER"]["percent"], rates["CER"]["percent"]
         self.rates.append([self.step, loss, wer, cer])
         for name, value in [("loss", loss), ("WER", wer), ("CER", cer)]:
             writer.add_scalar(f"dev/{name}", value, self.step)
@@ -143,6 +150,6 @@ class Trainer:
         # above 100 % the rate says nothing about progress: the later weights are the better ones
         if min(wer, 100.0) <= self.best:
             self.best = min(wer, 100.0)
-            keep = ["config", "tokens", "model", "step", "epoch", "seconds"]
+            keep = ["config", "tokens", "statistics", "model", "step", "epoch", "seconds"]
             content = {name: value for name, value in self.state().items() if name in keep}
             checkpoint.save(self.config.exp / "best.pt", content)

@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--lm", default="", help="an ARPA file, for beam search with it")
     parser.add_argument("--lm-unit", choices=("word", "token"), default="word", help="what it is a model of")
     parser.add_argument("--beam-size", type=int, default=DecodeConfig.beam_size)
-    parser.add_argument("--times", action="store_true", help="a line for each word: begin and end in seconds, confidence")
+    parser.add_argument("--times", action="store_true", help="a line a word: begin, end, in seconds, confidence")
     parser.add_argument("--chunk", type=float, default=60.0, help="seconds that are scored at once")
     parser.add_argument("--overlap", type=float, default=5.0, help="seconds that a chunk hears of its neighbours")
     parser.add_argument("files", nargs="+", help="FLAC, WAV, MP3 or Ogg, any rate; patterns; - for names on stdin")
