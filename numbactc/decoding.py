@@ -153,8 +153,8 @@ def beam_search_decode(
         beam_threshold: nats, at least 0: drop beginnings that are less likely than the best one by more than this.
         token_threshold: nats: a class below this log-probability extends no text in that frame, unless it is the best.
         rescore: rank all texts of the last beam by their exact log-probabilities in the place of what the beam has
-            found of them, which may be less by some tenths of a nat where scores are in doubt. False saves a fifth to a
-            third of the time.
+            found of them, which is less where scores are in doubt and the beam is small. False saves the time for it:
+            `benchmarks/results/decode.md` has both.
 
     Returns:
         For each utterance, one for (T, C), its hypotheses with the best score first: at least one and at most n_best.
