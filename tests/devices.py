@@ -13,10 +13,13 @@ from importlib.util import find_spec
 from threading import Thread
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 
 DEVICES = ("cpu", "simulated", "cuda")
+
+GPU = "cuda"
 
 CAN_SIMULATE = all(find_spec(module) for module in ("numba_cuda", "greenlet"))
 
@@ -38,7 +41,8 @@ class Move(Function):
 
 
 def move(tensor: Tensor, device: str) -> Tensor:
-    if tensor.is_neg() or tensor.is_conj():
+    # in a graph that is being made no one can be asked for a pending negation
+    if torch.compiler.is_compiling() or tensor.is_neg() or tensor.is_conj():
         return tensor.to(device)
     extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     flat = tensor.as_strided((extent if tensor.numel() else 0,), (1,))
@@ -47,7 +51,7 @@ def move(tensor: Tensor, device: str) -> Tensor:
 
 def integers_on_cuda(*integers: Any) -> list[Any]:
     return [
-        move(each, "cuda") if isinstance(each, Tensor) and each.device.type == "cpu" else each for each in integers
+        move(each, GPU) if isinstance(each, Tensor) and each.device.type == "cpu" else each for each in integers
     ]
 
 
@@ -57,7 +61,9 @@ def on_cuda(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def moved(name: str, scores: Any, targets: Any, input_lengths: Any, target_lengths: Any, *options: Any) -> Tensor:
         integers = integers_on_cuda(targets, input_lengths, target_lengths)
         if isinstance(scores, Tensor) and scores.device.type == "cpu" and scores.is_floating_point():
-            scores = Move.apply(scores, "cuda")  # type: ignore[no-untyped-call]
+            # Dynamo makes an instance of an autograd function, of which PyTorch warns
+            to_cuda: Any = move if torch.compiler.is_compiling() else Move.apply
+            scores = to_cuda(scores, GPU)
         return loss(name, scores, *integers, *options).cpu()
 
     return moved

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import devices
 import numbactc
 from batches import Batch, Loss, loss_and_gradient, random_batch, same_bits
 
@@ -31,6 +32,17 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 def in_a_graph(entry: Loss, **options: Any) -> Loss:
     """The loss between other operations of the same graph, which change no bit."""
     return compiled(lambda scores, *rest, **keywords: entry(scores * 1.0, *rest, **keywords) * 1.0, **options)
+
+
+@pytest.mark.cpu_only
+def test_what_moves_tensors_to_a_gpu_can_be_compiled(entry: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each test here would fail where there is a GPU, for the sake of `devices.py`."""
+    batch = random_batch(12, 3, 6, 5)
+    truth = loss_and_gradient(entry, batch)
+    monkeypatch.setattr(devices, "GPU", "cpu")
+    monkeypatch.setattr(numbactc.loss, "_loss", devices.on_cuda(numbactc.loss._loss))
+    for one, other in zip(loss_and_gradient(in_a_graph(entry), batch), truth, strict=True):
+        assert same_bits(one, other)
 
 
 @pytest.mark.parametrize("form", ["padded", "concatenated", "lists"])
