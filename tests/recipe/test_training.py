@@ -183,6 +183,7 @@ def test_an_utterance_without_finite_loss_is_left_out_and_named(
 ) -> None:
     config = prepared(tiny("train.epochs=1", "model.dropout=0", "features.freq_masks=0", "features.time_masks=0"))
     batch = spoiled(config, spoil)
+    assert [u.id for u in batch.only([2, 0]).utterances] == ["7-1-0002", "7-1-0000"]
     trainer, without = Trainer(config), Trainer(config)
     with caplog.at_level(logging.WARNING):
         loss = trainer.train_step([(0, batch)], 0.5)
