@@ -144,7 +144,8 @@ def beam_search_decode(
         word_bonus: nats for each word; needs a lexicon.
         lexicon: a `numbactc.Lexicon`: texts consist of its words, with its boundary between them, before the first or
             after the last, once or more often. Without a boundary, a word ends where a token comes that begins words;
-            such tokens must not be inside of words then. Of words spelled alike the language model's best counts.
+            such tokens must not be inside of words then. Of words spelled alike the language model's best counts, of
+            equally good ones the first.
         unknown_penalty: nats, at least 0, by which a word that is not in the lexicon lowers the score, and 1/6 of it
             more for each token from the seventh; the language model sees `<unk>`. None: there are no such words.
         hotwords: a bonus in nats for each occurrence of a sequence of tokens. A beginning of one has a part of its
@@ -153,8 +154,8 @@ def beam_search_decode(
         beam_threshold: nats, at least 0: drop beginnings that are less likely than the best one by more than this.
         token_threshold: nats: a class below this log-probability extends no text in that frame, unless it is the best.
         rescore: rank all texts of the last beam by their exact log-probabilities in the place of what the beam has
-            found of them, which may be less by some tenths of a nat where scores are in doubt. False saves a fifth to a
-            third of the time.
+            found of them, which is less where scores are in doubt and the beam is small. False saves the time for it:
+            `benchmarks/results/decode.md` has both.
 
     Returns:
         For each utterance, one for (T, C), its hypotheses with the best score first: at least one and at most n_best.

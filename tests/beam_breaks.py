@@ -6,10 +6,12 @@ BEAM, CANDIDATES, PREFIXES, SCORING = (
     f"numbactc/kernels/cpu/{name}.py" for name in ("beam", "candidates", "prefixes", "scoring")
 )
 TEXTS = "numbactc/kernels/cpu/texts.py"
-DECODING, HYPOTHESES, DISPATCH, DISPATCH_SCORING, DISPATCH_TEXTS, HOTWORDS = (
+DECODING, STREAMING, HYPOTHESES, DISPATCH, DISPATCH_SCORING, DISPATCH_TEXTS, HOTWORDS = (
     f"numbactc/{name}.py"
-    for name in ("decoding", "_hypotheses", "_dispatch_beam", "_dispatch_scoring", "_dispatch_texts", "_hotwords")
-)
+    for name in (
+        "decoding", "streaming", "_hypotheses", "_dispatch_beam", "_dispatch_scoring", "_dispatch_texts", "_hotwords",
+    )
+)  # fmt: skip
 
 BEAM_BREAKS = [
     Break(
@@ -99,8 +101,8 @@ BEAM_BREAKS = [
     Break(
         "beam: log_prob of frames beyond the length",
         HYPOTHESES,
-        "frames = [int(lengths[n])] * some.scores.size",
-        "frames = [len(scores)] * some.scores.size",
+        "log_probs(scores, n, int(frames[n]), blank",
+        "log_probs(scores, n, len(scores), blank",
         "test_beam_search.py -k log_prob_is_exact",
     ),
     Break(
@@ -179,6 +181,27 @@ BEAM_BREAKS = [
         "        other.state = _copied(self.state)\n",
         "",
         "test_beam_streaming.py -k never_changed",
+    ),
+    Break(
+        "streaming: a state of another search is read on",
+        STREAMING,
+        "        self._check(state)\n        _validation_decoding",
+        "        _validation_decoding",
+        "test_beam_streaming.py -k another_kind",
+    ),
+    Break(
+        "beam: bonuses beyond the range of numbers",
+        DISPATCH_SCORING,
+        "MOST_GAINED = 500.0",
+        "MOST_GAINED = 5000.0",
+        "test_beam_scoring_contract.py -k said",
+    ),
+    Break(
+        "beam: a model of weight 0 forbids what it gives no probability",
+        SCORING,
+        "scorer.weight * nats if scorer.weight > 0.0 else 0.0",
+        "scorer.weight * nats",
+        "test_beam_scoring_contract.py -k forbids_nothing",
     ),
     Break(
         "rescoring: what extras add is taken for paths that the beam has found",

@@ -69,6 +69,15 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         return self._mapped(lambda x: x.to(device, non_blocking=True))
 
+    def only(self, wanted: Sequence[int]) -> Batch:
+        """The batch of these of its utterances, in this order."""
+        targets = self.targets.split(self.target_lengths.tolist())
+        return Batch(
+            self.inputs[wanted], self.lengths[wanted], torch.cat([targets[n] for n in wanted]),
+            self.target_lengths[wanted], [self.utterances[n] for n in wanted], [self.draws[n] for n in wanted],
+            self.reports,
+        )  # fmt: skip
+
 
 def kept_in_memory(utterances: Sequence[Utterance], config: Config, speeds: Sequence[float]) -> bool:
     """Whether ``data.in_memory`` has all features computed once: "auto" does if they take at most data.memory_gb."""

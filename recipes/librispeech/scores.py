@@ -29,14 +29,19 @@ class Scored(NamedTuple):
 def scored(
     model: AcousticModel, log_mel: LogMel, dataset: SpeechDataset, batch_seconds: float
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Batches of the whole data set, from short to long, with their logits (T, N, C) in float32 and input_lengths."""
+    """Batches of the whole data set, from short to long, with their logits (T, N, C) in float32 and input_lengths.
+
+    All of it, the batch too, is where the model is; ``log_mel`` must be there.
+    """
     model.eval()
+    device = next(model.parameters()).device
     sampler = BucketSampler([u.duration for u in dataset.utterances], batch_seconds, shuffle=False)
     with torch.inference_mode():
         for batch in tqdm(load(dataset, sampler.batches()), desc="decode", unit="batch", leave=False):
             for line in batch.reports:
                 tqdm.write(line)
             if batch.utterances:
+                batch = batch.to(device)
                 yield batch, *model(*log_mel(batch.inputs, batch.lengths))
 
 
