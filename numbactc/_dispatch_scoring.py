@@ -9,7 +9,7 @@ from numbactc._hotwords import Hotwords
 from numbactc.kernels.automata import Automaton, Trie
 
 if TYPE_CHECKING:
-    from numbactc.kernels.cpu.scoring import Scorer
+    from numbactc.kernels.packed import Packed
 
 
 class Model(NamedTuple):
@@ -73,36 +73,39 @@ def highest(automaton: Automaton, size: int) -> np.ndarray:
     return values
 
 
-def scorer(extras: Extras) -> "Scorer":
+def scorer(extras: Extras) -> "Packed":
+    """A packed `Scorer`."""
     from numbactc.kernels.cpu import scoring
+    from numbactc.kernels.packed import Packed
 
     classes, model, words, hotwords = extras.classes, extras.model, extras.words, extras.hotwords
     hot = _automaton(hotwords, classes)
     of_tokens = model is not None and model.token_words is not None
-    return scoring.Scorer(
+    given = scoring.Scorer(
         active=_active(extras),
         token_bonus=extras.token_bonus,
         word_bonus=extras.word_bonus,
         ceilings=_ceilings(extras, hot),
         unit=scoring.NO_MODEL if model is None else scoring.OF_TOKENS if of_tokens else scoring.OF_WORDS,
         weight=extras.lm_weight,
-        model=_automaton(None, classes) if model is None else model.automaton,
+        model=Packed(_automaton(None, classes) if model is None else model.automaton),
         words=0 if model is None else model.size,
         begin_state=0 if model is None else model.begin_state,
         end=0 if model is None else model.end,
         unknown=0 if model is None else model.unknown,
         token_words=np.zeros(1, np.int32) if model is None or model.token_words is None else model.token_words,
         has_lexicon=words is not None,
-        lexicon=_no_trie() if words is None else words.trie,
+        lexicon=Packed(_no_trie() if words is None else words.trie),
         lexicon_words=np.zeros(1, np.int32) if words is None else words.numbers,
         kinds=_kinds(words, classes),
         penalty=math.inf if words is None else words.penalty,
         has_hotwords=hotwords is not None,
-        hotwords=hot,
+        hotwords=Packed(hot),
         stakes=np.zeros(1) if hotwords is None else hotwords.stakes,
         hot_state=0 if hotwords is None else hotwords.start,
         hot_boundary=extras.hot_boundary,
     )
+    return Packed(given)
 
 
 def _active(extras: Extras) -> bool:

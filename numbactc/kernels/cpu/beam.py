@@ -5,7 +5,8 @@ relative to a common scale, whose logarithm is kept apart; it is adjusted by pow
 """
 
 import math
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,16 +25,16 @@ from numbactc.kernels.cpu.candidates import (
     stay,
 )
 from numbactc.kernels.cpu.load import widen
-from numbactc.kernels.cpu.prefixes import Beam, Prefixes
+from numbactc.kernels.cpu.prefixes import beam_record, prefixes_record
 from numbactc.kernels.cpu.rows import row_is_bad, row_max
-from numbactc.kernels.cpu.scoring import last_gain, stand_at_child, stand_at_root
+from numbactc.kernels.cpu.scoring import Scorer, last_gain, stand_at_child, stand_at_root
 from numbactc.kernels.cpu.selection import sort_descending
-from numbactc.kernels.flat import flat
 from numbactc.kernels.jit import entry, inlined, kernel
+from numbactc.kernels.packed import Packed, packed, record
 
-ODD, SIZE, FRAMES, EXPONENT, FATE = range(5)
-"""Places in `State.counts`: whether the last frame's beam is the odd one, how many prefixes are in it, how many frames
-have been read, the scale's exponent, and how the search fares."""
+ODD, SIZE, FRAMES, EXPONENT, FATE, MOVED = range(6)
+"""Places in a state's `counts`: whether the last frame's beam is the odd one, how many prefixes are in it, how many frames
+have been read, the scale's exponent, how the search fares, and whether the prefixes have just moved to larger arrays."""
 
 ALIVE, IMPASSE, NOT_A_NUMBER = range(3)
 """What FATE says: all is well; no path has a probability; a score was NaN or +inf."""
@@ -47,45 +48,57 @@ LIFT_EXPONENT = 600
 LIFT = 2.0**LIFT_EXPONENT
 
 
-class State(NamedTuple):
+@lru_cache
+def state_record(width: int, nodes: int, scored: bool) -> Any:
     """All that a search knows between two frames."""
+    return record(
+        prefixes=prefixes_record(nodes, scored),
+        # the last frame's beam is one or the other, by turns; the other is for the next frame's
+        even=beam_record(width),
+        odd=beam_record(width),
+        counts=(np.int64, 6),
+        # a probability p stands for p * 2**EXPONENT * exp(scale)
+        scale=(np.float64, 1),
+    )
 
-    prefixes: Prefixes
-    even: Beam
-    odd: Beam
-    """The last frame's beam is one or the other, by turns; the other is for the next frame's."""
-    counts: np.ndarray
-    """(5,) int64"""
-    scale: np.ndarray
-    """(1,) float64: a probability p stands for p * 2**EXPONENT * exp(scale)."""
+
+class Search(NamedTuple):
+    """All that a search works with."""
+
+    state: Packed
+    """Of a `state_record`."""
+    work: Packed
+    """Of a `workspace_record`."""
+    settings: Packed
+    """Of `Settings`."""
+    scorer: Packed
+    """Of a `Scorer`."""
 
 
-@entry
-def start(state, scorer):
+def start(state: np.ndarray, scorer: Scorer) -> None:
     """The state before the first frame."""
-    state, scorer = flat(state), flat(scorer)
-    tree.fill(state.counts, state.counts.size, 0)
-    state.counts[SIZE] = 1
-    state.scale[0] = 0.0
-    tree.plant(state.prefixes, state.even)
-    stand_at_root(scorer, state.prefixes.standing)
+    state["counts"][:] = 0
+    state["counts"][SIZE] = 1
+    state["scale"][0] = 0.0
+    tree.plant(state["prefixes"], state["even"])
+    stand_at_root(scorer, state["prefixes"]["standing"])
 
 
 @entry
-def rebuild(prefixes, classes):
-    """Fill the table of prefixes that have moved to larger arrays."""
-    tree.fill_table(flat(prefixes), classes)
-
-
-@entry
-def advance(state, work, settings, scorer, storage, strides, utterance, begin, end):
+def advance(search, row, storage, strides, utterance, begin, end):
     """Read frames from begin to end of an utterance, as far as memory lasts; returns the first that was not read.
 
-    Score (t, n, c) is at storage[t * strides[0] + n * strides[1] + c * strides[2]].
+    Args:
+        search: a packed `Search`.
+        row: its `work.row`.
+        storage, strides: score (t, n, c) is at storage[t * strides[0] + n * strides[1] + c * strides[2]].
     """
-    row, storage, strides = borrow(work.row), borrow(storage), borrow(strides)
-    state, work, scorer = flat(state), flat(work), flat(scorer)
+    row, storage, strides = borrow(row), borrow(storage), borrow(strides)
+    state, work, settings, scorer = search.state, search.work, search.settings, search.scorer
     prefixes, counts = state.prefixes, state.counts
+    if counts[MOVED] != 0:
+        counts[MOVED] = 0
+        tree.fill_table(prefixes, row.size)
     tree.fill(work.computed, row.size, -1)
     forget_factors(prefixes, work)
     for t in range(begin, end):
@@ -233,10 +246,11 @@ def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, s
 
 
 @entry
-def rank(state, scorer, scores, nats, found, places, lengths):
+def rank(search, scores, nats, found, places, lengths):
     """The beam's prefixes as whole texts, best first.
 
     Args:
+        search: a packed `Search`.
         scores, nats: (W,) float64 output: scores, and what the language model gives them.
         found: (W,) float64 output: log-probabilities of the tokens alone, as far as the beam has their paths.
         places, lengths: (W,) int64 output: places in the beam, and how many tokens they have.
@@ -244,8 +258,9 @@ def rank(state, scorer, scores, nats, found, places, lengths):
     Returns:
         How many there are.
     """
-    state, scorer = flat(state), flat(scorer)
-    scores, nats, found, places, lengths = flat(scores), flat(nats), flat(found), flat(places), flat(lengths)
+    scores, nats, found = packed(scores), packed(nats), packed(found)
+    places, lengths = packed(places), packed(lengths)
+    state, scorer = search.state, search.scorer
     prefixes, counts = state.prefixes, state.counts
     beam, _ = beams_of(state)
     scale = counts[EXPONENT] * LN_2 + state.scale[0]
@@ -284,10 +299,10 @@ def score_texts(beam, size, scale, scorer, prefixes, scores, places):
 
 
 @entry
-def spell(state, places, lengths, tokens, times):
+def spell(search, places, lengths, tokens, times):
     """Write the tokens of the prefixes at these places, and the frames in which they begin, one after the other."""
-    state, places, lengths = flat(state), flat(places), flat(lengths)
-    tokens, times = flat(tokens), flat(times)
+    places, lengths, tokens, times = packed(places), packed(lengths), packed(tokens), packed(times)
+    state = search.state
     beam, _ = beams_of(state)
     start = 0
     for i in range(places.size):

@@ -5,7 +5,8 @@ is known to be: first by class, then by prefix and class. The bound for it is wh
 """
 
 import math
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,12 +15,17 @@ from numbactc.kernels.cpu.prefixes import COLLECTIONS, fill, moment_after, place
 from numbactc.kernels.cpu.scoring import factor_of
 from numbactc.kernels.cpu.selection import kth_largest, make_heap, push
 from numbactc.kernels.jit import inlined, kernel
+from numbactc.kernels.packed import record
 
 IMPOSSIBLE = 1e-280
 """A prefix that is so much less likely than the best one is not kept: products stay in the range of normal numbers."""
 
 SLACK = 1.0 - 1e-12
 """A bound is rounded down, so that round-off excludes nothing that equals it."""
+
+
+FACTORS = 1 << 12
+"""Factors of scoring that are remembered: a power of two, 16 bytes each."""
 
 
 class Settings(NamedTuple):
@@ -34,43 +40,40 @@ class Settings(NamedTuple):
     """A class below this log-probability extends no prefix; -inf for none."""
 
 
-class Workspace(NamedTuple):
+@lru_cache
+def workspace_record(width: int, classes: int, scored: bool) -> Any:
     """Arrays to work in, for W prefixes, C classes and K candidates."""
-
-    row: np.ndarray
-    """(C,) float64 the scores of the frame."""
-    emission: np.ndarray
-    """(C,) float64 exp(score - highest score), where `computed` is the number of the frame."""
-    computed: np.ndarray
-    """(C,) int64"""
-    taken: np.ndarray
-    """(C,) int64 the number of the prefix whose child by this token is in the beam; see `mark_children`."""
-    tokens: np.ndarray
-    """(C,) int32 the classes that may extend prefixes, most likely first."""
-    likelihood: np.ndarray
-    """(C,) float64 the most that they can multiply a probability by: emissions, times what scoring adds at most."""
-    stay: np.ndarray
-    """(W,) float64 how likely the prefixes of the beam are after the frame."""
-    child: np.ndarray
-    """(W,) int32 place of a child in the beam, -1 for none ..."""
-    sibling: np.ndarray
-    """(W,) int32 ... and of the next child of the same parent."""
-    entry: np.ndarray
-    """(K,) int32 the place of the prefix that a candidate extends."""
-    token: np.ndarray
-    """(K,) int32 by which it extends it."""
-    mass: np.ndarray
-    """(K,) float64 how likely it is."""
-    pool: np.ndarray
-    """(W + max(C, K),) float64 numbers to select from."""
-    heap: np.ndarray
-    """(W,) float64 the largest numbers so far."""
-    asked: np.ndarray
-    """(F,) int64 node * C + token, or -1: whose factors are in ..."""
-    answers: np.ndarray
-    """(F,) float64, F a power of two: a factor is asked for in every frame in which the prefix is in the beam."""
-    marks: np.ndarray
-    """(2,) int64 how many prefixes have marked their children so far; `COLLECTIONS` when `asked` was cleared."""
+    candidates, factors = 4 * width + 60, FACTORS if scored else 1
+    return record(
+        # the scores of the frame
+        row=(np.float64, classes),
+        # exp(score - highest score), where `computed` is the number of the frame
+        emission=(np.float64, classes),
+        computed=(np.int64, classes),
+        # the number of the prefix whose child by this token is in the beam; see `mark_children`
+        taken=(np.int64, classes),
+        # the classes that may extend prefixes, most likely first
+        tokens=(np.int32, classes),
+        # the most that they can multiply a probability by: emissions, times what scoring adds at most
+        likelihood=(np.float64, classes),
+        # how likely the prefixes of the beam are after the frame
+        stay=(np.float64, width),
+        # place of a child in the beam, -1 for none, and of the next child of the same parent
+        child=(np.int32, width),
+        sibling=(np.int32, width),
+        # of candidates: the place of the prefix that they extend, by which token, and how likely they are
+        entry=(np.int32, candidates),
+        token=(np.int32, candidates),
+        mass=(np.float64, candidates),
+        # numbers to select from, and the largest so far
+        pool=(np.float64, width + max(candidates, classes)),
+        heap=(np.float64, width),
+        # node * C + token, or -1: whose factors are in `answers`; they are asked for in each frame of the prefix
+        asked=(np.int64, factors),
+        answers=(np.float64, factors),
+        # how many prefixes have marked their children so far; `COLLECTIONS` when `asked` was cleared
+        marks=(np.int64, 2),
+    )
 
 
 @inlined

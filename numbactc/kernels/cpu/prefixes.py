@@ -12,13 +12,15 @@ the result and with the beam, not with the number of frames.
 """
 
 import math
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from numbactc.kernels.cpu.hashing import EMPTY, find, insert
-from numbactc.kernels.cpu.scoring import Standing
+from numbactc.kernels.cpu.hashing import EMPTY, capacity, find, insert
+from numbactc.kernels.cpu.scoring import standing_record
 from numbactc.kernels.jit import inlined, kernel
+from numbactc.kernels.packed import record
 
 ROOT = 0
 """The empty prefix."""
@@ -30,48 +32,49 @@ NODES, MOMENTS, COLLECTIONS = range(3)
 """Places in `used`."""
 
 
-class Prefixes(NamedTuple):
-    """Room for P nodes and M moments. Parents have smaller numbers than children, earlier moments than later ones."""
+@lru_cache
+def prefixes_record(nodes: int, scored: bool) -> Any:
+    """Room for P nodes and M = 2 P moments. Parents have smaller numbers than children, earlier moments than later ones.
 
-    parent: np.ndarray
-    """(P,) int32"""
-    token: np.ndarray
-    """(P,) int32 the last token; -1 for the root."""
-    place: np.ndarray
-    """(P,) int32 in the beam, if it is there: see `place_of`."""
-    standing: Standing
-    """(P,) each, or (1,) if nothing is to be scored."""
-    keys: np.ndarray
-    """(H,) int64, a hash table of all nodes but the root: parent * C + token."""
-    nodes: np.ndarray
-    """(H,) int32 the node of each slot."""
-    before: np.ndarray
-    """(M,) int32 the moment of the token before."""
-    frame: np.ndarray
-    """(M,) int32"""
-    renamed: np.ndarray
-    """(max(P, M),) int32, to work in."""
-    used: np.ndarray
-    """(3,) int64 numbers of nodes and of moments, and how often they have been collected."""
+    Where nothing is to be scored there is only the root's standing.
+    """
+    moments, slots = 2 * nodes, capacity(nodes)
+    return record(
+        parent=(np.int32, nodes),
+        # the last token; -1 for the root
+        token=(np.int32, nodes),
+        # in the beam, if it is there: see `place_of`
+        place=(np.int32, nodes),
+        standing=standing_record(nodes if scored else 1),
+        # a hash table of all nodes but the root: parent * C + token, and the node of each slot
+        keys=(np.int64, slots),
+        nodes=(np.int32, slots),
+        # the moment of the token before, and the frame
+        before=(np.int32, moments),
+        frame=(np.int32, moments),
+        # to work in
+        renamed=(np.int32, moments),
+        # numbers of nodes and of moments, and how often they have been collected
+        used=(np.int64, 3),
+    )
 
 
-class Beam(NamedTuple):
+@lru_cache
+def beam_record(width: int) -> Any:
     """W places for prefixes. Sums are relative to the search's scale, paths in nats."""
-
-    node: np.ndarray
-    """(W,) int32"""
-    blank: np.ndarray
-    """(W,) float64 sum over the paths that end in a blank, weighted by what scores the prefix has from elsewhere."""
-    label: np.ndarray
-    """(W,) float64 sum over the paths that end in the last token."""
-    best_blank: np.ndarray
-    """(W,) float64 the best path that ends in a blank."""
-    best_label: np.ndarray
-    """(W,) float64 the best path that ends in the last token."""
-    moment_blank: np.ndarray
-    """(W,) int32 where the last token begins on it."""
-    moment_label: np.ndarray
-    """(W,) int32"""
+    return record(
+        node=(np.int32, width),
+        # sum over the paths that end in a blank, weighted by what scores the prefix has from elsewhere ...
+        blank=(np.float64, width),
+        # ... and over those that end in the last token
+        label=(np.float64, width),
+        # the best of either
+        best_blank=(np.float64, width),
+        best_label=(np.float64, width),
+        # the moment of the last token on it
+        moment_blank=(np.int32, width),
+        moment_label=(np.int32, width),
+    )
 
 
 @inlined
@@ -81,18 +84,15 @@ def fill(values, count, value):
         values[i] = value
 
 
-@kernel
-def plant(prefixes, beam):
+def plant(prefixes: np.ndarray, beam: np.ndarray) -> None:
     """The root alone, in the beam, and its empty path."""
-    fill(prefixes.keys, prefixes.keys.size, EMPTY)
-    prefixes.used[NODES] = prefixes.used[MOMENTS] = 1
-    prefixes.used[COLLECTIONS] = 0
-    prefixes.parent[ROOT], prefixes.token[ROOT], prefixes.place[ROOT] = ROOT, -1, 0
-    prefixes.before[NEVER], prefixes.frame[NEVER] = NEVER, -1
-    beam.node[0] = ROOT
-    beam.blank[0], beam.label[0] = 1.0, 0.0
-    beam.best_blank[0], beam.best_label[0] = 0.0, -np.inf
-    beam.moment_blank[0] = beam.moment_label[0] = NEVER
+    prefixes["keys"][:] = EMPTY
+    prefixes["used"][:] = 1, 1, 0
+    for name, value in (("parent", ROOT), ("token", -1), ("place", 0), ("before", NEVER), ("frame", -1)):
+        prefixes[name][0] = value
+    for name, value in (("node", ROOT), ("blank", 1.0), ("label", 0.0), ("best_blank", 0.0), ("best_label", -np.inf)):
+        beam[name][0] = value
+    beam["moment_blank"][0] = beam["moment_label"][0] = NEVER
 
 
 @inlined

@@ -5,16 +5,16 @@ and the factor by which its last token changed its probability.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbactc.kernels.automata import Automaton, Trie
 from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu.hashing import insert
 from numbactc.kernels.cpu.ngram import advance
 from numbactc.kernels.cpu.trie import child
 from numbactc.kernels.jit import entry, kernel
+from numbactc.kernels.packed import Packed, record
 
 NO_MODEL, OF_TOKENS, OF_WORDS = range(3)
 """What `Scorer.unit` says: what the words of the language model are."""
@@ -44,7 +44,8 @@ class Scorer(NamedTuple):
     unit: int
     weight: float
     """Of the language model, at least 0."""
-    model: Automaton
+    model: Packed
+    """Of an `Automaton`."""
     words: int
     """V, the size of its vocabulary."""
     begin_state: int
@@ -54,7 +55,8 @@ class Scorer(NamedTuple):
     token_words: np.ndarray
     """(C,) int32 the word that a class is, for a model of tokens."""
     has_lexicon: bool
-    lexicon: Trie
+    lexicon: Packed
+    """Of a `Trie`."""
     lexicon_words: np.ndarray
     """int32, the number in the model of each word of the lexicon."""
     kinds: np.ndarray
@@ -62,8 +64,8 @@ class Scorer(NamedTuple):
     penalty: float
     """Of a word that is not in the lexicon; inf if there must be none."""
     has_hotwords: bool
-    hotwords: Automaton
-    """Of C words; what a state has to lose is in `stakes`."""
+    hotwords: Packed
+    """Of an `Automaton` of C words; what a state has to lose is in `stakes`."""
     stakes: np.ndarray
     """(S,) float64 what hotwords have gained that have begun and are not complete."""
     hot_state: int
@@ -72,19 +74,20 @@ class Scorer(NamedTuple):
     """The class that ends a text's last hotword; -1 if none does."""
 
 
-class Standing(NamedTuple):
-    """Of P nodes; only the root's is there if there is nothing to score."""
-
-    factor: np.ndarray
-    """(P,) float64 exp of what the last token gained."""
-    nats: np.ndarray
-    """(P,) float64 what the language model gives the whole prefix, unweighted."""
-    context: np.ndarray
-    """(P,) int32 state of the language model."""
-    spelling: np.ndarray
-    """(P,) int32 node of the lexicon, or BETWEEN or UNKNOWN."""
-    hot: np.ndarray
-    """(P,) int32 state of the hotwords."""
+def standing_record(nodes: int) -> Any:
+    """Where P nodes stand."""
+    return record(
+        # exp of what the last token gained
+        factor=(np.float64, nodes),
+        # what the language model gives the whole prefix, unweighted
+        nats=(np.float64, nodes),
+        # state of the language model
+        context=(np.int32, nodes),
+        # node of the lexicon, or BETWEEN or UNKNOWN
+        spelling=(np.int32, nodes),
+        # state of the hotwords
+        hot=(np.int32, nodes),
+    )
 
 
 @entry
@@ -95,10 +98,10 @@ def tabulate(keys, values, new_keys):
         values[insert(keys, new_keys[i])] = i
 
 
-@kernel
-def stand_at_root(scorer, standing):
-    standing.factor[0], standing.nats[0] = 1.0, 0.0
-    standing.context[0], standing.spelling[0], standing.hot[0] = scorer.begin_state, BETWEEN, scorer.hot_state
+def stand_at_root(scorer: Scorer, standing: np.ndarray) -> None:
+    """Where the empty prefix stands."""
+    standing["factor"][0], standing["nats"][0] = 1.0, 0.0
+    standing["context"][0], standing["spelling"][0], standing["hot"][0] = scorer.begin_state, BETWEEN, scorer.hot_state
 
 
 @kernel
