@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
 
 class Search:
-    """The beam of one utterance, or of one after the other."""
+    """The beam of one utterance, or of one after the other; `restart` comes before each."""
 
     def __init__(self, classes: int, settings: "Packed", scorer: "Packed") -> None:
         from numbactc.kernels.cpu.beam import state_record
@@ -53,7 +53,6 @@ class Search:
         while nodes < 8 * width:
             nodes *= 2
         self._set(np.empty((), state_record(width, nodes, scorer.content.active)))
-        self.restart()
 
     def _set(self, state: np.ndarray) -> None:
         """Let the state be this one, with arrays to work in."""
@@ -65,10 +64,11 @@ class Search:
         self._state, self._row = state, work["row"]
         self._packed = Packed(beam.Search(Packed(state), Packed(work), self.settings, self.scorer))
 
-    def restart(self) -> None:
+    def restart(self) -> "Search":
         from numbactc.kernels.cpu import beam
 
         beam.start(self._state, self.scorer.content)
+        return self
 
     def copy(self) -> "Search":
         """The same search, which from here on goes its own way."""
