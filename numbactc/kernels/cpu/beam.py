@@ -29,7 +29,7 @@ from numbactc.kernels.cpu.prefixes import beam_record, prefixes_record
 from numbactc.kernels.cpu.rows import row_is_bad, row_max
 from numbactc.kernels.cpu.scoring import Scorer, last_gain, stand_at_child, stand_at_root
 from numbactc.kernels.cpu.selection import sort_descending
-from numbactc.kernels.jit import entry, inlined, kernel
+from numbactc.kernels.jit import entry, inlined, linked
 from numbactc.kernels.packed import Packed, packed, record
 
 ODD, SIZE, FRAMES, EXPONENT, FATE, MOVED = range(6)
@@ -141,7 +141,7 @@ def read_row(storage, start, stride, row):
             row[c] = widen(storage[np.uint64(start + c * stride)])
 
 
-@kernel
+@linked
 def step(highest, state, work, settings, scorer):
     """One frame: the prefixes that the beam makes of it, the most likely of them, and the scale."""
     counts = state.counts
@@ -159,7 +159,7 @@ def step(highest, state, work, settings, scorer):
     state.scale[0] += highest
 
 
-@kernel
+@linked
 def propose(old, new, highest, state, work, settings, scorer):
     """Everything that may be in the next beam: those that stay are in it already, the others are candidates.
 
@@ -184,7 +184,7 @@ def propose(old, new, highest, state, work, settings, scorer):
     return candidates, best
 
 
-@kernel
+@linked
 def survivors(old, new, size, candidates, best, state, work, settings, scorer):
     """Fill the new beam with the W most likely prefixes; returns how many there are."""
     prefixes, frame = state.prefixes, state.counts[FRAMES] - 1
@@ -229,7 +229,7 @@ def move(beam, here, there, factor):
         beam.moment_blank[there], beam.moment_label[there] = beam.moment_blank[here], beam.moment_label[here]
 
 
-@kernel
+@linked
 def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, scorer, work):
     """Put a prefix with one more token into the new beam."""
     parent = np.int64(old.node[parent_place])
@@ -278,7 +278,7 @@ def rank(search, scores, nats, found, places, lengths):
     return texts
 
 
-@kernel
+@linked
 def score_texts(beam, size, scale, scorer, prefixes, scores, places):
     """Scores of all prefixes as whole texts; returns how many are whole texts.
 

@@ -14,7 +14,7 @@ from numbactc.kernels.cpu.hashing import EMPTY, scattered
 from numbactc.kernels.cpu.prefixes import COLLECTIONS, fill, moment_after, place_of
 from numbactc.kernels.cpu.scoring import factor_of
 from numbactc.kernels.cpu.selection import kth_largest, make_heap, push
-from numbactc.kernels.jit import inlined, kernel
+from numbactc.kernels.jit import inlined, linked
 from numbactc.kernels.packed import record
 
 IMPOSSIBLE = 1e-280
@@ -85,7 +85,7 @@ def emission_of(token, highest, frame, work):
     return work.emission[token]
 
 
-@kernel
+@linked
 def stay(old, new, size, highest, frame, settings, prefixes, work):
     """Each prefix of the beam through one more frame: by a blank, its last token again, or from its parent.
 
@@ -147,7 +147,7 @@ def leaving(beam, i, repeats):
     return beam.blank[i] + beam.label[i], path, moment
 
 
-@kernel
+@linked
 def likely_tokens(best_before, bound, highest, frame, settings, ceilings, work):
     """List the classes whose extension of the most likely prefix may reach the bound; returns how many there are."""
     row = work.row
@@ -165,7 +165,7 @@ def likely_tokens(best_before, bound, highest, frame, settings, ceilings, work):
     return count
 
 
-@kernel
+@linked
 def mark_children(place, prefixes, beam, work):
     """A mark that `taken` has at the tokens by which extensions of the prefix are in the beam: these just stay."""
     work.marks[0] += 1
@@ -189,14 +189,14 @@ def factor(place, token, old, prefixes, scorer, work):
     return work.answers[slot]
 
 
-@kernel
+@linked
 def forget_factors(prefixes, work):
     """Nodes have other numbers after a collection, and another meaning in another utterance."""
     work.marks[1] = prefixes.used[COLLECTIONS]
     fill(work.asked, work.asked.size, EMPTY)
 
 
-@kernel
+@linked
 def raise_bound(bound, place, size, tokens, old, prefixes, settings, scorer, work):
     """A higher bound, and the classes that reach it: what W of those that stay and extend the best prefix reach."""
     if size + tokens <= settings.width:
@@ -229,7 +229,7 @@ def raise_bound(bound, place, size, tokens, old, prefixes, settings, scorer, wor
     return bound, kept
 
 
-@kernel
+@linked
 def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work):
     """List the extensions that reach the bound, of the best prefix first; returns how many there are.
 
@@ -279,7 +279,7 @@ def copy(values, count, to, start):
         to[start + i] = values[i]
 
 
-@kernel
+@linked
 def entrance(size, count, settings, work):
     """What a prefix must reach to be among the W most likely, and how many that equal it find a place."""
     if size + count <= settings.width:
@@ -294,7 +294,7 @@ def entrance(size, count, settings, work):
     return least, np.int64(ties)
 
 
-@kernel
+@linked
 def keep_candidates(least, ties, size, count, work):
     """Drop the candidates that are not among the W most likely; returns how many are left."""
     for i in range(size):

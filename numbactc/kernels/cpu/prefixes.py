@@ -19,7 +19,7 @@ import numpy as np
 
 from numbactc.kernels.cpu.hashing import EMPTY, capacity, find, insert
 from numbactc.kernels.cpu.scoring import standing_record
-from numbactc.kernels.jit import inlined, kernel
+from numbactc.kernels.jit import inlined, linked
 from numbactc.kernels.packed import record
 
 ROOT = 0
@@ -128,7 +128,7 @@ def moment_after(moment, frame, prefixes):
     return new
 
 
-@kernel
+@linked
 def has_room(beam, size, prefixes, width, classes):
     """Make room for what a frame may add. False if too little becomes free: then arrays should be twice as long."""
     used = prefixes.used
@@ -143,7 +143,7 @@ def has_room(beam, size, prefixes, width, classes):
     return 2 * (used[NODES] + width) <= prefixes.parent.size and 2 * (used[MOMENTS] + 3 * width) <= prefixes.before.size
 
 
-@kernel
+@linked
 def collect_nodes(beam, size, prefixes):
     """Keep the beam's nodes and their ancestors, in their order."""
     renamed, parent, token = prefixes.renamed, prefixes.parent, prefixes.token
@@ -170,7 +170,7 @@ def move_standing(standing, old, new):
     standing.hot[new] = standing.hot[old]
 
 
-@kernel
+@linked
 def collect_moments(beam, size, prefixes):
     """Keep the moments of the beam's paths, in their order."""
     renamed, before, frame = prefixes.renamed, prefixes.before, prefixes.frame
@@ -189,7 +189,7 @@ def collect_moments(beam, size, prefixes):
         beam.moment_label[i] = renamed[beam.moment_label[i]]
 
 
-@kernel
+@linked
 def mark_chains(heads, size, before, marks, used):
     """marks = 0 for the first links of all chains, for 0, and for whatever they lead to; -1 for the rest."""
     fill(marks, used, -1)
@@ -197,7 +197,7 @@ def mark_chains(heads, size, before, marks, used):
     mark_more_chains(heads, size, before, marks)
 
 
-@kernel
+@linked
 def mark_more_chains(heads, size, before, marks):
     for i in range(size):
         link = heads[i]
@@ -206,7 +206,7 @@ def mark_more_chains(heads, size, before, marks):
             link = before[link]
 
 
-@kernel
+@linked
 def fill_table(prefixes, classes):
     fill(prefixes.keys, prefixes.keys.size, EMPTY)
     for node in range(1, prefixes.used[NODES]):
@@ -214,7 +214,7 @@ def fill_table(prefixes, classes):
         prefixes.nodes[slot] = node
 
 
-@kernel
+@linked
 def length_of(node, prefixes):
     length = 0
     while node != ROOT:
@@ -223,7 +223,7 @@ def length_of(node, prefixes):
     return length
 
 
-@kernel
+@linked
 def log_factors(node, prefixes):
     """Nats that a prefix has from elsewhere than its paths, one factor for each of its tokens."""
     nats = 0.0
@@ -233,7 +233,7 @@ def log_factors(node, prefixes):
     return nats
 
 
-@kernel
+@linked
 def spell(node, moment, prefixes, tokens, times, start, stop):
     """Write the tokens of a prefix and the frames of a chain of as many moments."""
     for i in range(stop - 1, start - 1, -1):

@@ -13,7 +13,7 @@ from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu.hashing import insert
 from numbactc.kernels.cpu.ngram import advance
 from numbactc.kernels.cpu.trie import child
-from numbactc.kernels.jit import entry, kernel
+from numbactc.kernels.jit import entry, linked
 from numbactc.kernels.packed import Packed, record
 
 NO_MODEL, OF_TOKENS, OF_WORDS = range(3)
@@ -104,7 +104,7 @@ def stand_at_root(scorer: Scorer, standing: np.ndarray) -> None:
     standing["context"][0], standing["spelling"][0], standing["hot"][0] = scorer.begin_state, BETWEEN, scorer.hot_state
 
 
-@kernel
+@linked
 def gain(scorer, standing, prefixes, node, token):
     """What a prefix gains by a token: all in all, and from the language model, unweighted; and where it stands then."""
     total, nats = scorer.token_bonus, 0.0
@@ -126,7 +126,7 @@ def gain(scorer, standing, prefixes, node, token):
     return total + scorer.weight * nats, nats, context, spelling, hot
 
 
-@kernel
+@linked
 def inside_word(scorer, prefixes, node, spelling, token):
     """One more token of a word, or its first: what that costs, and where in the lexicon it leads."""
     if spelling != UNKNOWN:
@@ -140,7 +140,7 @@ def inside_word(scorer, prefixes, node, spelling, token):
     return unknown_word(scorer, letters + 1) - paid, np.int64(UNKNOWN)
 
 
-@kernel
+@linked
 def end_of_word(scorer, prefixes, node, spelling, context):
     """A prefix's last word is over: what that gains but for the model, what the model says, and its state.
 
@@ -167,13 +167,13 @@ def end_of_word(scorer, prefixes, node, spelling, context):
     return gained, best, best_context
 
 
-@kernel
+@linked
 def unknown_word(scorer, letters):
     """What so many tokens cost that are no word: no less than nothing, and more for each beyond the usual length."""
     return -scorer.penalty * max(1.0, letters / USUAL_LENGTH)
 
 
-@kernel
+@linked
 def letters_of(scorer, prefixes, node):
     """Tokens of the word that has begun."""
     letters = 0
@@ -188,7 +188,7 @@ def letters_of(scorer, prefixes, node):
     return letters
 
 
-@kernel
+@linked
 def last_gain(scorer, standing, prefixes, node):
     """What a prefix gains as a whole text: all in all, and from the language model, unweighted.
 
@@ -210,14 +210,14 @@ def last_gain(scorer, standing, prefixes, node):
     return total + scorer.weight * nats, nats
 
 
-@kernel
+@linked
 def factor_of(scorer, standing, prefixes, node, token):
     """exp of `gain`."""
     total, _, _, _, _ = gain(scorer, standing, prefixes, node, token)
     return math.exp(total)
 
 
-@kernel
+@linked
 def stand_at_child(scorer, standing, prefixes, node):
     """Where a new node stands, given that of its parent."""
     parent = np.int64(prefixes.parent[node])
