@@ -14,7 +14,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench-cpu test-gpu bench-gpu sanitize needs-gpu clean
+.PHONY: help demo test lint docs bench-cpu bench-decode test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile

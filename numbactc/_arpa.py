@@ -109,7 +109,7 @@ class Text(NamedTuple):
 
     def after(self, position: int, header: str) -> int:
         """The position after a line that must be the next."""
-        at = next(self.lines(position))  # the last is \end\
+        at = next(self.lines(position), len(self.content))
         if self.line(at).strip() != header.encode():
             raise self.error(at, f"{header} must be here")
         return at + len(header)
@@ -152,7 +152,7 @@ def _header(text: Text) -> tuple[list[int], int]:
     found = DATA.search(text.content)
     if found is None:
         raise ValueError(f"{text.name}: an ARPA file must have a line \\data\\, got {len(text.content)} bytes without")
-    if text.content.rfind(b"\\end\\") < 0:
+    if text.content.rfind(b"\\end\\", found.end()) < 0:
         raise text.error(len(text.content.rstrip(b"\n")), "the file must end in \\end\\ and is cut off")
     counts: list[int] = []
     for position in text.lines(found.end()):

@@ -16,6 +16,7 @@ from numbactc._validation_decoding import Pruning
 from numbactc._views import flat_view
 
 if TYPE_CHECKING:
+    from numbactc.kernels.cpu.candidates import Settings
     from numbactc.kernels.packed import Packed
 
 SMALLEST = 1 << 10
@@ -44,11 +45,11 @@ class Found(NamedTuple):
 class Search:
     """The beam of one utterance, or of one after the other; `restart` comes before each."""
 
-    def __init__(self, classes: int, settings: "Packed", scorer: "Packed") -> None:
+    def __init__(self, classes: int, settings: "Settings", scorer: "Packed") -> None:
         from numbactc.kernels.cpu.beam import state_record
 
         self.classes, self.settings, self.scorer = classes, settings, scorer
-        width = settings.content.width
+        width = settings.width
         nodes = SMALLEST
         while nodes < 8 * width:
             nodes *= 2
@@ -59,10 +60,10 @@ class Search:
         from numbactc.kernels.cpu import beam, candidates
         from numbactc.kernels.packed import Packed
 
-        width, scored = self.settings.content.width, self.scorer.content.active
+        width, scored = self.settings.width, self.scorer.content.active
         work = np.zeros((), candidates.workspace_record(width, self.classes, scored))
         self._state, self._row = state, work["row"]
-        self._packed = Packed(beam.Search(Packed(state), Packed(work), self.settings, self.scorer))
+        self._packed = Packed(beam.Search(Packed(state), Packed(work), Packed(self.settings), self.scorer))
 
     def restart(self) -> "Search":
         from numbactc.kernels.cpu import beam
@@ -91,7 +92,7 @@ class Search:
     def result(self, n_best: int) -> Found:
         from numbactc.kernels.cpu import beam
 
-        fate, width = self._state["counts"][beam.FATE], self.settings.content.width
+        fate, width = self._state["counts"][beam.FATE], self.settings.width
         (scores, lm_scores, found), (places, lengths) = np.empty((3, width)), np.empty((2, width), np.int64)
         count = 0
         if fate == beam.ALIVE:
@@ -106,7 +107,7 @@ class Search:
 
 
 def search(
-    scores: Tensor, lengths: np.ndarray, n_best: int, settings: "Packed", extras: Extras
+    scores: Tensor, lengths: np.ndarray, n_best: int, settings: "Settings", extras: Extras
 ) -> list[Found]:
     """The best prefixes of each utterance of scores (T, N, C) on the CPU."""
     utterances, classes = scores.shape[1:]
@@ -120,16 +121,14 @@ def search(
             beam.advance(scores, n, int(lengths[n]))
             results[n] = beam.result(n_best)
 
-    _threads.share(run, utterances, lambda: lengths * (classes + 10 * settings.content.width))
+    _threads.share(run, utterances, lambda: lengths * (classes + 10 * settings.width))
     return [found for found in results if found is not None]
 
 
-def settings(blank: int, width: int, pruning: Pruning) -> "Packed":
-    """Packed `Settings`."""
+def settings(blank: int, width: int, pruning: Pruning) -> "Settings":
     from numbactc.kernels.cpu.candidates import Settings
-    from numbactc.kernels.packed import Packed
 
-    return Packed(Settings(blank, width, math.exp(-pruning.beam_threshold), pruning.token_threshold))
+    return Settings(blank, width, math.exp(-pruning.beam_threshold), pruning.token_threshold)
 
 
 def _doubled(state: np.ndarray) -> np.ndarray:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from numbactc.kernels.packed import Packed
 
 
+MOST_GAINED = 500.0
+"""Nats by which a token may raise the score: the search multiplies probabilities, and float64 ends at e^709."""
+
+
 class Model(NamedTuple):
     """A language model."""
 
@@ -81,12 +85,18 @@ def scorer(extras: Extras) -> "Packed":
 
     classes, model, words, hotwords = extras.classes, extras.model, extras.words, extras.hotwords
     hot = None if hotwords is None else _automaton(hotwords)
+    ceilings = _ceilings(extras, hot)
+    if ceilings.max(initial=0.0) > MOST_GAINED:
+        raise ValueError(
+            "bonuses, and what a language_model may add by backing off, must raise the score by at most "
+            f"{MOST_GAINED:g} nats a token, got {ceilings.max():g}"
+        )
     of_tokens = model is not None and model.token_words is not None
     given = scoring.Scorer(
         active=_active(extras),
         token_bonus=extras.token_bonus,
         word_bonus=extras.word_bonus,
-        ceilings=_ceilings(extras, hot),
+        ceilings=ceilings,
         unit=scoring.NO_MODEL if model is None else scoring.OF_TOKENS if of_tokens else scoring.OF_WORDS,
         weight=extras.lm_weight,
         model=_no_automaton() if model is None else Packed(model.automaton),
@@ -119,11 +129,11 @@ def _ceilings(extras: Extras, hot: Automaton | None) -> np.ndarray:
         return np.zeros(0)
     most = np.full(extras.classes, extras.token_bonus)
     model, words = extras.model, extras.words
-    if model is not None and model.token_words is not None:
+    if model is not None and model.token_words is not None and extras.lm_weight > 0:
         most += extras.lm_weight * model.highest[model.token_words]
     if words is not None:
         by_word = extras.word_bonus
-        if model is not None and model.token_words is None:
+        if model is not None and model.token_words is None and extras.lm_weight > 0:
             by_word += extras.lm_weight * max(model.highest[words.numbers].max(), model.highest[model.unknown])
         most[_kinds(words, extras.classes) != 0] += max(0.0, by_word)
     if hot is not None:

@@ -182,7 +182,7 @@ def draw_strip(ax: Axes, tiers: Sequence[Tier]) -> None:
 
 def _extent(ax: Axes, label: Label, tier: Tier) -> tuple[float, float]:
     """What a label takes of the x axis, room beside it included."""
-    text = ax.text(0, 0, label.text, fontsize=tier.fontsize)
+    text = ax.text(0, 0, label.text, fontsize=tier.fontsize, parse_math=False)
     pixels = text.get_window_extent().width + GAP * ax.figure.dpi / 72
     text.remove()
     low, high = ax.get_xlim()
@@ -211,4 +211,7 @@ def _draw_tier(strip: Axes, tier: Tier, rows: Sequence[int | None], bottom: floa
             strip.barh(y, width, height, label.begin, facecolor="0.94", edgecolor="0.6", linewidth=0.6)
         # an annotation is left out as a whole when its point leaves the axes; a text would be cut in two
         baseline = floor + tier.row_height() / 2 - 0.35 * tier.fontsize  # half as high as a capital
-        strip.annotate(label.text, (middle, baseline), color=DARK, fontsize=tier.fontsize, ha="center", va="baseline")
+        strip.annotate(
+            label.text, (middle, baseline), color=DARK, fontsize=tier.fontsize, ha="center", va="baseline",
+            parse_math=False,  # a dollar is a character
+        )  # fmt: skip

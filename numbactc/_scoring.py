@@ -10,7 +10,7 @@ import numpy as np
 
 from numbactc import _dispatch_scoring, _hotwords
 from numbactc._dispatch_scoring import Extras, Model, Words
-from numbactc._validation_decoding import check_number
+from numbactc._validation import check_integer, check_number
 from numbactc.language_model import NgramLM
 from numbactc.lexicon import Lexicon
 
@@ -31,7 +31,7 @@ def check_extras(
     boundary: Any,
 ) -> Extras:
     """The arguments of `beam_search_decode` of these names, for scores of C classes."""
-    lm_weight = _at_least_0("lm_weight", lm_weight)
+    lm_weight = check_number("lm_weight", lm_weight, "at least 0")
     boundary = _check_boundary(boundary, lexicon, classes, blank)
     words = _words(lexicon, language_model, unknown_penalty, classes, blank)
     word_bonus = check_number("word_bonus", word_bonus)
@@ -48,13 +48,6 @@ def check_extras(
         _hotwords.build(hot, classes, boundary) if hot else None,
         -1 if boundary is None else boundary,
     )
-
-
-def _at_least_0(name: str, number: Any) -> float:
-    value = check_number(name, number)
-    if value < 0:
-        raise ValueError(f"{name} must be at least 0, got {value}")
-    return value
 
 
 def _model(language_model: Any, classes: int, words: Words | None) -> Model | None:
@@ -99,7 +92,7 @@ def _words(lexicon: Any, language_model: Any, unknown_penalty: Any, classes: int
         (language_model.numbers(lexicon.words) if of_words else np.zeros(len(lexicon))).astype(np.int32),
         lexicon.boundary,
         np.zeros(0, np.int64) if lexicon.boundary is not None else _first_tokens(lexicon),
-        math.inf if unknown_penalty is None else _at_least_0("unknown_penalty", unknown_penalty),
+        math.inf if unknown_penalty is None else check_number("unknown_penalty", unknown_penalty, "at least 0"),
     )
 
 
@@ -116,21 +109,18 @@ def _first_tokens(lexicon: Lexicon) -> np.ndarray:
     return np.array(sorted(first), np.int64)
 
 
-def _check_boundary(boundary: Any, lexicon: Any, classes: int, blank: int) -> int | None:
+def _check_boundary(boundary: object, lexicon: Any, classes: int, blank: int) -> int | None:
     of_lexicon = lexicon.boundary if isinstance(lexicon, Lexicon) else None
     if boundary is None:
         return of_lexicon
-    try:
-        boundary = operator.index(boundary)
-    except TypeError:
-        raise TypeError(f"boundary must be an integer or None, got {boundary!r}") from None
+    boundary = check_integer("boundary", boundary, " or None")
     if not 0 <= boundary < classes or boundary == blank:
         raise ValueError(
             f"boundary must be from 0 to C - 1, where C = {classes}, and not the blank, {blank}, got {boundary}"
         )
     if isinstance(lexicon, Lexicon) and boundary != of_lexicon:
         raise ValueError(f"boundary must be that of the lexicon, {of_lexicon}, got {boundary}")
-    return int(boundary)
+    return boundary
 
 
 def _check_hotwords(

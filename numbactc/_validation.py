@@ -127,36 +127,40 @@ def check_total(targets: Tensor, total: int, unbatched: bool) -> None:
         )
 
 
-def check_blank(blank: Any, classes: int) -> int:
+def check_integer(name: str, value: Any, otherwise: str = "") -> int:
+    """An integer of any type; `otherwise` is what the message allows besides."""
     try:
-        blank = operator.index(blank)
+        return int(operator.index(value))
     except TypeError:
-        raise TypeError(f"blank must be an integer, got {blank!r}") from None
+        raise TypeError(f"{name} must be an integer{otherwise}, got {value!r}") from None
+
+
+def check_blank(blank: object, classes: int) -> int:
+    blank = check_integer("blank", blank)
     if not 0 <= blank < classes:
         raise ValueError(f"blank must be from 0 to C - 1, where C = {classes}, got {blank}")
-    return int(blank)
+    return blank
 
 
-def check_wildcard(wildcard: Any, classes: int) -> int | None:
-    """An integer that is no class, or None."""
+def check_wildcard(wildcard: object, classes: int) -> int | None:
+    """An integer that is no class and that targets can hold, or None."""
     if wildcard is None:
         return None
-    try:
-        wildcard = operator.index(wildcard)
-    except TypeError:
-        raise TypeError(f"wildcard must be an integer or None, got {wildcard!r}") from None
+    wildcard = check_integer("wildcard", wildcard, " or None")
     if 0 <= wildcard < classes:
         raise ValueError(f"wildcard must not be a class, from 0 to C - 1, where C = {classes}, got {wildcard}")
-    return int(wildcard)
+    if not -(2**63) <= wildcard < 2**63:
+        raise ValueError(f"wildcard must fit into 64 bits, got {wildcard}")
+    return wildcard
 
 
-def check_number(name: str, number: Any, rule: str) -> float:
-    """A finite float, 'positive' or 'at least 0'."""
+def check_number(name: str, number: Any, rule: str = "") -> float:
+    """A finite float: any, 'positive' or 'at least 0'."""
     if isinstance(number, bool) or not isinstance(number, numbers.Real):
         raise TypeError(f"{name} must be a number, got {number!r}")
     value = float(number)
-    if not math.isfinite(value) or value < 0 or (rule == "positive" and value == 0):
-        raise ValueError(f"{name} must be finite and {rule}, got {value}")
+    if not math.isfinite(value) or (rule and value < 0) or (rule == "positive" and value == 0):
+        raise ValueError(f"{name} must be finite{' and ' * bool(rule)}{rule}, got {value}")
     return value
 
 

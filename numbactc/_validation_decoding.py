@@ -1,7 +1,6 @@
 """Checks of what decoders are asked for; messages as in `_validation`."""
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from numbactc._validation import check_blank as check_blank
-from numbactc._validation import check_lengths, check_range, check_scores
+from numbactc._validation import check_integer, check_lengths, check_number, check_range, check_scores
 
 
 class Pruning(NamedTuple):
@@ -58,32 +57,18 @@ def check_chunk(log_probs: Tensor, classes: int, before: Sequence[Tensor]) -> No
         raise ValueError(f"log_probs must be {before[0].dtype} as the frames before, got {log_probs.dtype}")
 
 
-def check_count(name: str, count: Any, largest: int | None = None, meaning: str = "") -> int:
+def check_count(name: str, count: object, largest: int | None = None, meaning: str = "") -> int:
     """An integer of at least 1."""
-    try:
-        count = operator.index(count)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {count!r}") from None
+    count = check_integer(name, count)
     if count < 1 or (largest is not None and count > largest):
         limit = "at least 1" if largest is None else f"from 1 to {largest} ({meaning})"
         raise ValueError(f"{name} must be {limit}, got {count}")
-    return int(count)
-
-
-def check_number(name: str, number: Any) -> float:
-    """A finite number."""
-    try:
-        value = float(number)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {number!r}") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-    return value
+    return count
 
 
 def check_pruning(beam_threshold: Any, token_threshold: Any) -> Pruning:
     """Thresholds in nats; None for none."""
-    beam = math.inf if beam_threshold is None else check_number("beam_threshold", beam_threshold)
-    if beam < 0:
-        raise ValueError(f"beam_threshold must be at least 0, got {beam}")
-    return Pruning(beam, -math.inf if token_threshold is None else check_number("token_threshold", token_threshold))
+    return Pruning(
+        math.inf if beam_threshold is None else check_number("beam_threshold", beam_threshold, "at least 0"),
+        -math.inf if token_threshold is None else check_number("token_threshold", token_threshold),
+    )

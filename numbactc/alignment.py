@@ -81,7 +81,7 @@ def forced_align(
         no path has a probability, as where a frame    score -inf, path and spans empty
         is -inf throughout
         a score of -inf                                the class cannot occur there
-        a score of NaN or +inf, of the blank or of a   score NaN, path and spans empty
+        a score of NaN or +inf, of the blank or of a   score NaN, path and spans empty, whatever else holds
         class in the target; with a wildcard in the
         target, of any class
         a NaN in other classes, or beyond the length   not read

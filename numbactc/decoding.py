@@ -161,7 +161,8 @@ def beam_search_decode(
 
     Raises:
         TypeError: an argument of another type or dtype.
-        ValueError: an argument of another shape or out of range; the message names the utterance.
+        ValueError: an argument of another shape or out of range; the message names the utterance. Also bonuses that
+            raise the score by more than 500 nats at a single token, all of them together.
         NotImplementedError: scores on another device than a CPU or an NVIDIA GPU.
 
     Edge cases, each by utterance; neighbours never feel them:

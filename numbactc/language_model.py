@@ -14,6 +14,7 @@ import numpy as np
 from numbactc import _arpa, _model_cache, _smoothing
 from numbactc._arpa import BEGIN, END, UNKNOWN, Model
 from numbactc._dispatch_language import follow
+from numbactc._validation_decoding import check_count
 
 SPACE_LABELS = (" ", "|", "▁")
 """Labels that stand for the space between words, in a model of characters."""
@@ -158,12 +159,12 @@ class NgramLM:
             >>> characters.unit, characters.score("the cat") > characters.score("cat the")
             ('token', True)
         """
-        order, min_count = _at_least_one("order", order), _at_least_one("min_count", min_count)
+        order, min_count = check_count("order", order), check_count("min_count", min_count)
         if smoothing not in _smoothing.SMOOTHINGS:
             names = ", ".join(map(repr, _smoothing.SMOOTHINGS))
             raise ValueError(f"smoothing must be one of {names}, got {smoothing!r}")
         labels = None if labels is None else _checked_labels(labels)
-        sentences = [_words_of(text, labels) for text in texts]
+        sentences = [_words_of(text, labels) for text in _checked_texts(texts)]
         if not sentences:
             raise ValueError("texts must have at least one sentence, got none")
         words = _vocabulary(sentences, labels, min_count)
@@ -241,7 +242,7 @@ class NgramLM:
     def perplexity(self, texts: Iterable[Tokens]) -> float:
         """exp of the mean of minus the log-probability of a token, </s> being one of each sentence's."""
         nats, tokens = 0.0, 0
-        for text in texts:
+        for text in _checked_texts(texts):
             numbers = self.numbers(text)
             nats += self._follow(self.start_state, np.append(numbers, self.end))[0]
             tokens += numbers.size + 1
@@ -280,17 +281,17 @@ def _special(words: Sequence[str], names: tuple[str, ...]) -> int:
     return number
 
 
+def _checked_texts(texts: Iterable[Tokens]) -> Iterable[Tokens]:
+    if isinstance(texts, str):
+        raise TypeError(f"texts must be sentences, each a string or a sequence, got one string, {texts[:20]!r}")
+    return texts
+
+
 def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+    a_sequence = isinstance(labels, Sequence) and not isinstance(labels, str)
+    if not a_sequence or not all(isinstance(label, str) for label in labels):
         raise TypeError(f"labels must be a sequence of strings, got {labels!r}")
     return tuple(labels)
-
-
-def _at_least_one(name: str, value: int) -> int:
-    value = operator.index(value)
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
 
 
 def _split(tokens: Tokens, labels: tuple[str, ...] | None) -> list[str | int]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 from numbactc import _dispatch_language
+from numbactc._validation import check_integer
 
 MAX_TOKEN = 2**31 - 1
 
@@ -30,8 +31,9 @@ class Lexicon:
         boundary: as given.
 
     Raises:
-        TypeError: a word that is not a string, a spelling that is not a sequence of integers.
-        ValueError: no words; an empty spelling, one with the boundary in it, or a token below 0 or above 2**31 - 1.
+        TypeError: a word that is not a string, a spelling that is not a sequence of integers, a boundary that is none.
+        ValueError: no words; an empty spelling, one with the boundary in it, or a token, or boundary, below 0 or above
+            2**31 - 1.
 
     Example:
         >>> lexicon = Lexicon({"so": [3, 4], "sow": [3, 4, 5]})
@@ -47,6 +49,10 @@ class Lexicon:
         *,
         boundary: int | None = None,
     ) -> None:
+        if boundary is not None:
+            boundary = check_integer("boundary", boundary, " or None")
+            if not 0 <= boundary <= MAX_TOKEN:
+                raise ValueError(f"boundary must be from 0 to {MAX_TOKEN}, got {boundary}")
         pairs = spellings.items() if isinstance(spellings, Mapping) else spellings
         numbers: dict[str, int] = {}
         checked: dict[tuple[int, tuple[int, ...]], None] = {}

@@ -76,7 +76,7 @@ def plot_lattice(
     ax = _drawing.axes_of(ax, 1.6 + 0.55 * T, 0.8 + 0.45 * S)
     ax.set(xlim=(-0.6, T - 0.4), ylim=(S - 0.4, -0.6), xlabel="frame", ylabel="state")
     ax.set_xticks(range(0, T, max(1, math.ceil(T / 20))))
-    ax.set_yticks(range(S), names, fontsize=11)
+    ax.set_yticks(range(S), names, fontsize=11, parse_math=False)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
 
@@ -219,7 +219,7 @@ def _image_of_posteriors(
     )
     step = max(1, math.ceil(9 * ax.figure.dpi / 72 * len(shown) / ax.bbox.height))  # names are 9 points high
     names = [_drawing.name_of(c, symbols, blank) for c in shown]
-    ax.set_yticks(range(0, len(shown), step), names[::step], fontsize=8)
+    ax.set_yticks(range(0, len(shown), step), names[::step], fontsize=8, parse_math=False)
     ax.set_ylabel("class")
     bar = ax.figure.colorbar(image, ax=ax, label="probability", ticks=[0, 0.5, 1], pad=0.02, aspect=12)
     bar.outline.set_visible(False)

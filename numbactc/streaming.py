@@ -108,7 +108,13 @@ class BeamSearch:
             state: of `start`, or of an earlier `advance`, of a search with the same arguments.
             log_probs: (T, C) of any dtype and device that `numbactc.beam_search_decode` takes, T from 0; the dtype must
                 be that of the frames before.
+
+        Raises:
+            TypeError: as `numbactc.beam_search_decode`.
+            ValueError: frames of another shape or dtype; a state of a search with other classes, blank, beam_size or
+                thresholds.
         """
+        self._check(state)
         _validation_decoding.check_chunk(log_probs, self.classes, state._chunks)
         frames = log_probs.detach().to("cpu", copy=True)
         search = state._search.copy()
@@ -118,7 +124,8 @@ class BeamSearch:
         return BeamState(state.frames + len(frames), search, chunks)
 
     def finish(self, state: BeamState) -> list[Hypothesis]:
-        """The hypotheses if the utterance ends here; it may go on all the same."""
+        """The hypotheses if the utterance ends here; it may go on all the same. The state is one as for `advance`."""
+        self._check(state)
         found = state._search.result(self.beam_size if self.rescore else self.n_best)
         chunks = state._chunks if state._chunks else (torch.zeros(0, self.classes),)
         scores = torch.cat(chunks).unsqueeze(1)
@@ -127,3 +134,13 @@ class BeamSearch:
             [found], utterances, self.n_best, self.rescore, self.exact_log_probs
         )
         return hypotheses
+
+    def _check(self, state: BeamState) -> None:
+        """Arrays of a search have the sizes of its own arguments."""
+        its = state._search
+        if (its.classes, its.settings) != (self.classes, self._settings):
+            raise ValueError(
+                "state must be of a search with the same classes, blank, beam_size and thresholds, "
+                f"({self.classes}, {', '.join(map(str, self._settings))}), "
+                f"got ({its.classes}, {', '.join(map(str, its.settings))})"
+            )

@@ -92,7 +92,7 @@ BEAM_BREAKS = [
         BEAM,
         "    tree.fill(work.computed, row.size, -1)\n",
         "",
-        "test_beam_search.py -k one_by_one",
+        "test_beam_contract.py -k one_by_one",
     ),
     Break(
         "beam: log_prob of frames beyond the length",

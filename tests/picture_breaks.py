@@ -126,4 +126,11 @@ PICTURE_BREAKS = [
         "array > 1.001",
         "test_plotting.py -k refused",
     ),
+    Break(
+        "pictures: dollars set mathematics",
+        DRAWING,
+        "            parse_math=False,  # a dollar is a character\n",
+        "",
+        "test_plotting.py -k dollar",
+    ),
 ]

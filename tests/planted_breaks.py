@@ -19,6 +19,7 @@ from alignment_breaks import ALIGNMENT_BREAKS
 from beam_breaks import BEAM_BREAKS
 from breaks import BREAKS as CPU_BREAKS
 from breaks import Break
+from contract_breaks import CONTRACT_BREAKS
 from cuda_breaks import CUDA_BREAKS
 from language_model_breaks import LANGUAGE_MODEL_BREAKS
 from picture_breaks import PICTURE_BREAKS
@@ -27,6 +28,7 @@ from pyctcdecode_breaks import PYCTCDECODE_BREAKS
 REPOSITORY = Path(__file__).resolve().parents[1]
 BREAKS = [
     *CPU_BREAKS,
+    *CONTRACT_BREAKS,
     *ALIGNMENT_BREAKS,
     *BEAM_BREAKS,
     *LANGUAGE_MODEL_BREAKS,

@@ -254,6 +254,7 @@ def test_a_wildcard_reads_every_class() -> None:
     "changes, error, message",
     [
         ({"wildcard": 2}, ValueError, "wildcard must not be a class, from 0 to C - 1, where C = 5, got 2"),
+        ({"wildcard": 2**63}, ValueError, f"wildcard must fit into 64 bits, got {2**63}"),
         ({"wildcard": 0.5}, TypeError, "wildcard must be an integer or None, got 0.5"),
         ({"wildcard_cost": -0.1}, ValueError, "wildcard_cost must be finite and at least 0, got -0.1"),
         ({"wildcard_cost": math.inf}, ValueError, "wildcard_cost must be finite and at least 0, got inf"),

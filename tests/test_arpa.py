@@ -3,11 +3,8 @@
 import gzip
 import itertools
 import math
-import os
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,48 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from numbactc import _arpa, _model_cache
+from arpa_files import SMALL, Ngram, arpa_of, drawn_ngrams, written
+from numbactc import _arpa
 from numbactc.kernels.automata import Automaton
 from numbactc.kernels.cpu import arpa
 from numbactc.kernels.cpu.hashing import insert
 from numbactc.kernels.jit import entry
 from numbactc.language_model import NgramLM
-from processes import REPOSITORY, TIMEOUT_S
-
-SMALL = r"""\data\
-ngram 1=6
-ngram 2=7
-ngram 3=4
-ngram 4=1
-
-\1-grams:
--1.5	<unk>
--99	<s>	-0.301
--1.1	</s>
--0.6	the	-0.25
--0.9	cat	-0.125
--1.2	sat	0.05
-
-\2-grams:
--0.2	<s> the	-0.11
--0.4	the cat	-0.07
--0.5	cat sat	-0.3
--0.35	sat </s>
--0.8	the <unk>	-0.02
--0.7	<unk> sat	0
--1.05	sat the
-
-\3-grams:
--0.15	<s> the cat	-0.21
--0.3	the cat sat	-0.4
--0.25	cat sat </s>
--0.65	the <unk> sat
-
-\4-grams:
--0.05	<s> the cat sat
-
-\end\
-"""
 
 KENLM = [
     ("", -1.401, 0.0, -1.1, 0.0),
@@ -73,18 +35,11 @@ KENLM = [
 
 MARKS = [(True, True), (True, False), (False, True), (False, False)]
 
-Ngram = tuple[str, ...]
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def written(folder: Path, text: str | bytes, name: str = "lm.arpa") -> Path:
-    path = folder / name
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
 
 
 @pytest.mark.parametrize(("sentence", "scores"), [(sentence, scores) for sentence, *scores in KENLM])
@@ -99,29 +54,6 @@ def back_off(ngrams: dict[Ngram, tuple[float, float]], history: Ngram, word: str
     if (*history, word) in ngrams:
         return ngrams[(*history, word)][0]
     return ngrams.get(history, (0.0, 0.0))[1] + back_off(ngrams, history[1:], word)
-
-
-def drawn_ngrams(order: int, gaps: str) -> dict[Ngram, tuple[float, float]]:
-    """n-grams of all orders drawn at random; "suffixes", histories too ("any") or none of them may be missing."""
-    words = ["<s>", "</s>", "<unk>", "a", "b", "ü"]
-    ngrams = {}
-    for n in range(1, order + 1):
-        for ngram in itertools.product(words, repeat=n):
-            fits = (gaps == "any" or ngram[:-1] in ngrams) and (gaps != "none" or ngram[1:] in ngrams)
-            if n == 1 or (fits and random.random() < 1.2 / n):
-                backoff = random.choice([0.0, -random.random(), 0.3 * random.random()])
-                ngrams[ngram] = (-1 - random.random(), backoff if n < order else 0.0)
-    return ngrams
-
-
-def arpa_of(ngrams: dict[Ngram, tuple[float, float]]) -> str:
-    order = max(map(len, ngrams))
-    sections = [[ngram for ngram in ngrams if len(ngram) == n] for n in range(1, order + 1)]
-    lines = ["\\data\\"] + [f"ngram {n}={len(section)}" for n, section in enumerate(sections, 1)]
-    for n, section in enumerate(sections, 1):
-        lines += ["", f"\\{n}-grams:"]
-        lines += [f"{ngrams[ngram][0]!r}\t{' '.join(ngram)}\t{ngrams[ngram][1]!r}" for ngram in section]
-    return "\n".join([*lines, "", "\\end\\", ""])
 
 
 @pytest.mark.parametrize("gaps", ["none", "suffixes", "any"])
@@ -219,6 +151,8 @@ def test_a_missing_unknown_has_what_kenlm_gives_it(tmp_path: Path) -> None:
         ("\\4-grams:", "\\end\\", "line 30: \\4-grams: must be here"),
         ("\\end\\", "\\5-grams:", "line 33: the file must end in \\end\\ and is cut off"),
         ("\\data\\", "data", "lm.arpa: an ARPA file must have a line \\data\\, got "),
+        ("\\end\\\n", "-0.1\t<s> cat\\end\\ sat\n", "line 33: there must be as many n-grams as the header says"),
+        ("the cat sat\n\n\\end\\", "the cat sat\\end\\", "line 31: every word must be among the unigrams"),
         ("cat", "c\udcffat", "line 12: words must be in UTF-8"),
         ("</s>", "<//s>", r"lm.arpa: the unigrams must have </s>, got none of </s>, </S>"),
         ("<s>", "<ss>", r"lm.arpa: the unigrams must have <s>, got none of <s>, <S>"),
@@ -246,6 +180,15 @@ def test_a_file_cut_off_anywhere_is_told_with_the_line(tmp_path: Path) -> None:
         line = 1 + SMALL[:length].rstrip("\n").count("\n")
         with pytest.raises(ValueError, match=rf"lm.arpa, line {line}: the file must end in \\end\\ and is cut off"):
             NgramLM.read(written(tmp_path, SMALL[:length]), cache=False)
+
+
+def test_an_end_that_is_none() -> None:
+    """What stands before the data, or within a word, does not end them."""
+    data = b"\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<s>\n-1\t</s>\n-1\ta"
+    with pytest.raises(ValueError, match=r"lm.arpa, line 8: the file must end in \\end\\ and is cut off"):
+        _arpa.parse(b"\\end\\\n" + data + b"\n", "lm.arpa")
+    with pytest.raises(ValueError, match=r"lm.arpa, line 8: \\end\\ must be here, got ''"):
+        _arpa.parse(data + b"\\end\\\n", "lm.arpa")
 
 
 def test_a_packed_file_cut_off_anywhere_is_told_with_the_line(tmp_path: Path) -> None:
@@ -348,58 +291,3 @@ def test_what_is_written_is_read_again(tmp_path: Path, gaps: str, name: str) -> 
 def test_a_written_file_is_the_one_that_was_read(tmp_path: Path) -> None:
     NgramLM.read(written(tmp_path, SMALL)).write(tmp_path / "out.arpa")
     assert (tmp_path / "out.arpa").read_text() == SMALL.replace("<unk> sat\t0\n", "<unk> sat\n")
-
-
-def refuse(*_: object) -> None:
-    raise AssertionError("the file is parsed again")
-
-
-def test_a_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(tmp_path, SMALL)
-    first = NgramLM.read(path)
-    monkeypatch.setattr(_arpa, "parse", refuse)
-    again = NgramLM.read(path)
-    assert again.vocabulary == first.vocabulary and repr(again) == repr(first)
-    for field, its, other in zip(Automaton._fields, again.automaton, first.automaton, strict=True):
-        assert its.dtype == other.dtype and (its == other).all(), field
-    with pytest.raises(AssertionError, match="parsed again"):
-        NgramLM.read(path, cache=False)
-
-
-def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
-    """Even one of the same name, size and time."""
-    path = written(tmp_path, SMALL)
-    before, stamp = NgramLM.read(path).score("the"), path.stat()
-    written(tmp_path, SMALL.replace("-0.2\t<s> the", "-0.3\t<s> the"))
-    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert NgramLM.read(path).score("the") == pytest.approx(before - 0.1 * math.log(10))
-
-
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:100], lambda content: content[:-30],
-                                    lambda content: content.replace(b"cat", b"dog", 1)])  # fmt: skip
-def test_a_damaged_cache_is_not_used(tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
-    path = written(tmp_path, SMALL)
-    NgramLM.read(path)
-    (kept,) = (tmp_path / "cache" / "numbactc" / "language-models").iterdir()
-    kept.write_bytes(damage(kept.read_bytes()))
-    assert NgramLM.read(path).score("the cat sat") / math.log(10) == pytest.approx(-1.05)
-    assert _model_cache.read(kept.name) is not None, "written anew"
-
-
-def test_no_cache_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(written(tmp_path, "a file, not a folder", "cache")))
-    assert NgramLM.read(written(tmp_path, SMALL)).score("the cat sat") / math.log(10) == pytest.approx(-1.05)
-
-
-def test_many_processes_at_once(tmp_path: Path) -> None:
-    path = written(tmp_path, SMALL)
-    script = f"from numbactc.language_model import NgramLM\nprint(NgramLM.read({str(path)!r}).score('the cat sat'))"
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    running = [
-        subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    assert len({process.communicate(timeout=TIMEOUT_S)[0] for process in running}) == 1
-    assert not any(process.returncode for process in running)
-    files = list((tmp_path / "cache" / "numbactc" / "language-models").iterdir())
-    assert [file.suffix for file in files] == [".npz"]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from arpa_files import arpa_of, drawn_ngrams
+from beams import decode, texts_of
 from numbactc import Lexicon, NgramLM
-from test_arpa import arpa_of, drawn_ngrams
-from test_beam_search import decode, texts_of
 
 EVERYTHING = 1500
 """A beam that holds every prefix of the small cases: (4**6 - 1) / 3 = 1365 at most."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numbactc
+from beams import EVERYTHING, Masses, assert_same, decode, model_like, texts_of
 from numbactc import Hypothesis, Lexicon, NgramLM
-from test_beam_search import EVERYTHING, Masses, assert_same, decode, model_like, texts_of
 
 LAW = settings(derandomize=True, database=None, deadline=None, max_examples=25)
 
@@ -337,6 +338,29 @@ def test_without_extras_a_model_of_weight_0_changes_no_rank() -> None:
     assert all(h.lm_score < 0 for h in scored)
 
 
+def test_a_model_of_weight_0_forbids_nothing(tmp_path: Path) -> None:
+    """A file may say -inf, which times 0 would be no number."""
+    path = tmp_path / "lm.arpa"
+    path.write_text("\\data\\\nngram 1=5\n\\1-grams:\n-99 <s>\n-1 </s>\n-inf a\n-1 b\n-inf <unk>\n\\end\\\n")
+    scores = scores_of(3, T=10)
+    for keywords in (
+        {"language_model": NgramLM.read(path, labels=LABELS, cache=False)},
+        {"language_model": NgramLM.read(path, cache=False), "lexicon": Lexicon({"a": [A], "b": [B]}, boundary=SPACE)},
+    ):
+        plain = decode(scores, 20, 20, **(keywords | {"language_model": None}))
+        scored = decode(scores, 20, 20, lm_weight=0.0, **keywords)
+        assert [(h.tokens.tolist(), h.score) for h in plain] == [(h.tokens.tolist(), h.score) for h in scored]
+        assert scored[0].lm_score == -math.inf
+
+
+@pytest.mark.parametrize("bonus", [-1e300, -400.0, 200.0, 500.0])
+def test_a_bonus_may_be_large(bonus: float) -> None:
+    scores = scores_of(1, T=5)
+    for hypothesis in decode(scores, EVERYTHING, 50, token_bonus=bonus):
+        gained = bonus * len(hypothesis.tokens)
+        assert hypothesis.score == pytest.approx(hypothesis.log_prob + gained, abs=1e-8)
+
+
 def test_batch_equals_one_by_one() -> None:
     scores = torch.stack([scores_of(seed, T=20) for seed in range(4)], 1)
     keywords: dict[str, Any] = {
@@ -363,9 +387,12 @@ LEXICON = Lexicon({"a": [A]}, boundary=SPACE)
             ValueError,
             "language_model must have a label for each of C = 4 classes, got 3",
         ),
-        ({"lm_weight": -0.5}, ValueError, "lm_weight must be at least 0, got -0.5"),
-        ({"lm_weight": math.inf}, ValueError, "lm_weight must be finite, got inf"),
+        ({"lm_weight": -0.5}, ValueError, "lm_weight must be finite and at least 0, got -0.5"),
+        ({"lm_weight": math.inf}, ValueError, "lm_weight must be finite and at least 0, got inf"),
         ({"token_bonus": None}, TypeError, "token_bonus must be a number, got None"),
+        ({"token_bonus": "3"}, TypeError, "token_bonus must be a number, got '3'"),
+        ({"token_bonus": 501}, ValueError, "must raise the score by at most 500 nats a token, got 501"),
+        ({"hotwords": {(A,): 400, (B, A): 400}}, ValueError, "by at most 500 nats a token, got 600"),
         ({"word_bonus": 1.0}, ValueError, "word_bonus must be 0 without a lexicon, got 1.0"),
         ({"lexicon": ["a"]}, TypeError, "lexicon must be a Lexicon, got list"),
         ({"lexicon": Lexicon({"a": [7]})}, ValueError, "lexicon must have tokens below C = 4, got 7"),
@@ -376,7 +403,7 @@ LEXICON = Lexicon({"a": [A]}, boundary=SPACE)
             "or tokens that begin words and are nowhere else in one, got 3 inside of 'ab'",
         ),
         ({"unknown_penalty": 1.0}, ValueError, "unknown_penalty must be None without a lexicon, got 1.0"),
-        ({"lexicon": LEXICON, "unknown_penalty": -1}, ValueError, "unknown_penalty must be at least 0, got -1.0"),
+        ({"lexicon": LEXICON, "unknown_penalty": -1}, ValueError, "unknown_penalty must be finite and at least 0"),
         ({"lexicon": LEXICON, "boundary": 3}, ValueError, "boundary must be that of the lexicon, 1, got 3"),
         ({"boundary": 0}, ValueError, "boundary must be from 0 to C - 1, where C = 4, and not the blank, 0, got 0"),
         ({"hotwords": ["a"]}, TypeError, "hotwords must be a mapping of tokens to nats, got list"),

@@ -3,100 +3,28 @@
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import numbactc
-from numbactc import Hypothesis, _threads
-from oracles import collapse, recursion
-
-LAW = settings(derandomize=True, database=None, deadline=None, max_examples=40)
-
-EVERYTHING = 2000
-"""A beam that holds every prefix of the small cases: at most (3**7 - 1) / 2 = 1093, of 6 frames and 3 tokens."""
-
-
-class Text(NamedTuple):
-    """What brute force knows of a text."""
-
-    log_prob: float
-    best_path: tuple[int, ...]
-
-
-def texts_of(scores: torch.Tensor, blank: int) -> dict[tuple[int, ...], Text]:
-    """Every text that scores (T, C) give a probability, by enumeration of all paths."""
-    T, C = scores.shape
-    rows = scores.double().tolist()
-    total: dict[tuple[int, ...], float] = {}
-    best: dict[tuple[int, ...], tuple[float, tuple[int, ...]]] = {}
-    for path in itertools.product(range(C), repeat=T):
-        score = sum(rows[t][c] for t, c in enumerate(path))
-        text = tuple(collapse(path, blank))
-        if score > -math.inf:
-            total[text] = total.get(text, 0.0) + math.exp(score)
-            best[text] = max(best.get(text, (-math.inf, path)), (score, path))
-    return {text: Text(math.log(total[text]), best[text][1]) for text in total}
-
-
-def begins(path: Sequence[int], blank: int) -> list[int]:
-    """Frames of a path in which a token begins."""
-    return [t for t, c in enumerate(path) if c != blank and (t == 0 or path[t - 1] != c)]
-
-
-def probabilities(*rows: list[float]) -> torch.Tensor:
-    """Log-probabilities (T, C)."""
-    return torch.tensor(rows, dtype=torch.float64).log()
-
-
-def decode(scores: torch.Tensor, beam_size: int = 100, n_best: int = 1, **keywords: object) -> list[Hypothesis]:
-    """The hypotheses of one utterance (T, C)."""
-    (hypotheses,) = numbactc.beam_search_decode(scores, None, beam_size, n_best, **keywords)  # type: ignore[arg-type]
-    return hypotheses
-
-
-def tokens_of(hypotheses: list[Hypothesis]) -> list[list[int]]:
-    return [hypothesis.tokens.tolist() for hypothesis in hypotheses]
-
-
-def assert_same(a: list[Hypothesis], b: list[Hypothesis]) -> None:
-    """To the bit."""
-    assert tokens_of(a) == tokens_of(b)
-    assert [h.times.tolist() for h in a] == [h.times.tolist() for h in b]
-    for field in ("score", "log_prob", "lm_score"):
-        values = [[getattr(h, field) for h in hypotheses] for hypotheses in (a, b)]
-        assert np.array_equal(*np.array(values).view(np.int64))
-
-
-def assert_complete(hypotheses: list[Hypothesis], scores: torch.Tensor, blank: int) -> None:
-    """Every text that there is, best first, with its probability and the frames of its best path."""
-    truth = texts_of(scores, blank)
-    assert sorted(tokens_of(hypotheses)) == sorted(map(list, truth))
-    for hypothesis in hypotheses:
-        text = truth[tuple(hypothesis.tokens.tolist())]
-        assert hypothesis.score == pytest.approx(text.log_prob, abs=1e-10)
-        assert hypothesis.log_prob == pytest.approx(text.log_prob, abs=1e-10)
-        assert hypothesis.times.tolist() == begins(text.best_path, blank)
-    assert all(a.score >= b.score for a, b in itertools.pairwise(hypotheses))
-    assert hypotheses[0].score == pytest.approx(max(text.log_prob for text in truth.values()), abs=1e-10)
-
-
-@st.composite
-def small_cases(draw: st.DrawFn, largest_classes: int = 4) -> tuple[torch.Tensor, int]:
-    """Scores (T, C) and a blank, small enough for brute force; some scores are -inf, though never all of a frame."""
-    T, C = draw(st.integers(1, 6)), draw(st.integers(1, largest_classes))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
-    scores = torch.randn(T, C, dtype=torch.float64, generator=generator) * draw(st.sampled_from([0.3, 2.0, 10.0]))
-    if draw(st.booleans()):
-        masked = torch.rand(T, C, generator=generator) < 0.3
-        masked[range(T), scores.argmax(1)] = False
-        scores = scores.masked_fill(masked, -math.inf)
-    return scores.log_softmax(1) if draw(st.booleans()) else scores, draw(st.integers(0, C - 1))
+from beams import (
+    EVERYTHING,
+    LAW,
+    assert_complete,
+    assert_same,
+    decode,
+    model_like,
+    probabilities,
+    reference_beams,
+    reference_search,
+    small_cases,
+    texts_of,
+    tokens_of,
+)
+from oracles import recursion
 
 
 @LAW
@@ -158,49 +86,6 @@ def test_no_utterances() -> None:
 def test_the_blank_alone() -> None:
     (only,) = decode(torch.full((4, 1), -0.5), n_best=5)
     assert (only.tokens.tolist(), only.score) == ([], -2.0)
-
-
-Masses = dict[tuple[int, ...], tuple[float, float]]
-
-
-def following(beam: Masses, row: list[float], beam_size: int, blank: int) -> Masses:
-    """The beam after one more frame, as the textbook has it: dictionaries of prefixes, probabilities as they are."""
-    sums: dict[tuple[int, ...], list[float]] = {}
-    for prefix, (blank_mass, label_mass) in beam.items():
-        sums.setdefault(prefix, [0.0, 0.0])[0] += (blank_mass + label_mass) * row[blank]
-        for token, p in enumerate(row):
-            if token != blank:
-                repeats = prefix[-1:] == (token,)
-                if repeats:
-                    sums[prefix][1] += label_mass * p
-                longer = sums.setdefault((*prefix, token), [0.0, 0.0])
-                longer[1] += (blank_mass if repeats else blank_mass + label_mass) * p
-    best = sorted(sums.items(), key=lambda item: -sum(item[1]))[:beam_size]
-    return {prefix: (b, l) for prefix, (b, l) in best if b + l > 0}
-
-
-def reference_beams(scores: torch.Tensor, beam_size: int, blank: int = 0) -> Iterator[dict[tuple[int, ...], float]]:
-    """The prefixes in the beam after each frame, and their log-probabilities."""
-    beam: Masses = {(): (1.0, 0.0)}
-    scale = 0.0
-    for row in scores.double().exp().tolist():
-        beam = following(beam, row, beam_size, blank)
-        largest = max(map(sum, beam.values()))
-        scale += math.log(largest)
-        beam = {prefix: (b / largest, l / largest) for prefix, (b, l) in beam.items()}
-        yield {prefix: scale + math.log(b + l) for prefix, (b, l) in beam.items()}
-
-
-def reference_search(scores: torch.Tensor, beam_size: int) -> dict[tuple[int, ...], float]:
-    *_, last = reference_beams(scores, beam_size)
-    return last
-
-
-def model_like(T: int, C: int, sharpness: float) -> torch.Tensor:
-    """Log-probabilities (T, C) in float64, most of them blank, as of a trained model."""
-    scores = torch.randn(T, C, dtype=torch.float64) * sharpness
-    scores[:, 0] += 2 * sharpness
-    return scores.log_softmax(1)
 
 
 @pytest.mark.parametrize("beam_size", [1, 2, 3, 7, 20])
@@ -402,85 +287,3 @@ def test_renaming_tokens_commutes(case: tuple[torch.Tensor, int], seed: int) -> 
         assert a.tokens.tolist() == [order[token] for token in b.tokens.tolist()]
         assert a.times.tolist() == b.times.tolist()
         assert a.score == pytest.approx(b.score, abs=1e-12)
-
-
-@LAW
-@given(st.integers(1, 5), st.integers(0, 2**16), st.integers(1, 20))
-def test_batch_equals_one_by_one_and_padding_is_irrelevant(N: int, seed: int, beam_size: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(12, N, 5, generator=generator)
-    lengths = torch.randint(0, 13, (N,), generator=generator)
-    padded = scores.clone()
-    for n in range(N):
-        padded[lengths[n] :, n] = math.nan
-    n_best = 1 + seed % beam_size
-    for n, hypotheses in enumerate(numbactc.beam_search_decode(padded, lengths, beam_size, n_best)):
-        assert_same(hypotheses, decode(scores[: lengths[n], n], beam_size, n_best))
-
-
-def test_layouts_and_forms_of_lengths() -> None:
-    scores = torch.randn(9, 3, 5)
-    expected = numbactc.beam_search_decode(scores, [9, 4, 6], 10, 2)
-    wide = torch.full((3, 5, 2, 9), math.nan)
-    wide[:, :, 1] = scores.permute(1, 2, 0)
-    for found in (
-        numbactc.beam_search_decode(scores.transpose(0, 1).contiguous(), [9, 4, 6], 10, 2, batch_first=True),
-        numbactc.beam_search_decode(wide[:, :, 1].permute(2, 0, 1), torch.tensor([9, 4, 6]), 10, 2),
-        numbactc.beam_search_decode(torch._neg_view(-scores), torch.tensor([9, 4, 6], dtype=torch.int32), 10, 2),
-    ):
-        for a, b in zip(found, expected, strict=True):
-            assert_same(a, b)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_dtypes_are_decoded_as_their_values_in_float64(dtype: torch.dtype) -> None:
-    scores = torch.randn(30, 7).to(dtype)
-    for a, b in zip(decode(scores, 10, 10), decode(scores.double(), 10, 10), strict=True):
-        assert a.tokens.tolist() == b.tokens.tolist()
-        assert a.score == b.score
-        assert a.log_prob == pytest.approx(b.log_prob, abs=1e-9)
-
-
-@pytest.mark.parametrize("n_best", [1, 4])
-def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch, n_best: int) -> None:
-    monkeypatch.setattr(_threads, "SMALLEST_SHARE", 1)
-    scores = torch.randn(40, 7, 6)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(numbactc.beam_search_decode(scores, None, 12, n_best))
-    finally:
-        torch.set_num_threads(before)
-    for result in results[1:]:
-        for a, b in zip(result, results[0], strict=True):
-            assert_same(a, b)
-
-
-def test_the_callers_scores_are_left_alone() -> None:
-    scores = torch.randn(6, 2, 3, requires_grad=True)
-    before = scores.detach().clone()
-    numbactc.beam_search_decode(scores)
-    assert torch.equal(scores.detach(), before)
-
-
-@pytest.mark.parametrize(
-    ("keywords", "error", "message"),
-    [
-        ({"lengths": [4]}, ValueError, r"lengths must have shape \(2,\), got \(1,\)"),
-        ({"lengths": [4, 5]}, ValueError, r"lengths must be from 0 to 4 \(T\), got 5 for utterance 1"),
-        ({"lengths": [4, 0.5]}, TypeError, r"lengths must hold integers, got \[4, 0.5\]"),
-        ({"beam_size": 0}, ValueError, "beam_size must be at least 1, got 0"),
-        ({"beam_size": 2.5}, TypeError, "beam_size must be an integer, got 2.5"),
-        ({"n_best": 0}, ValueError, r"n_best must be from 1 to 100 \(beam_size\), got 0"),
-        ({"n_best": 101}, ValueError, r"n_best must be from 1 to 100 \(beam_size\), got 101"),
-        ({"blank": 3}, ValueError, "blank must be from 0 to C - 1, where C = 3, got 3"),
-        ({"beam_threshold": -1}, ValueError, "beam_threshold must be at least 0, got -1.0"),
-        ({"beam_threshold": math.nan}, ValueError, "beam_threshold must be finite, got nan"),
-        ({"token_threshold": "low"}, TypeError, "token_threshold must be a number, got 'low'"),
-    ],
-)
-def test_what_is_wrong_is_said(keywords: dict[str, object], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        numbactc.beam_search_decode(torch.zeros(4, 2, 3), **keywords)  # type: ignore[arg-type]

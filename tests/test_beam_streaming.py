@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numbactc
+from beams import assert_same, decode, model_like
 from numbactc import BeamSearch, Hypothesis, Lexicon, NgramLM
-from test_beam_search import assert_same, decode, model_like
 
 
 def in_pieces(search: BeamSearch, scores: torch.Tensor, lengths: list[int]) -> list[Hypothesis]:
@@ -139,6 +139,17 @@ def test_what_is_wrong_with_a_chunk_is_said(chunk: Any, error: type[Exception], 
     state = search.advance(search.start(), torch.zeros(2, 5))
     with pytest.raises(error, match=message):
         search.advance(state, chunk)
+
+
+@pytest.mark.parametrize("other", [BeamSearch(9), BeamSearch(5, 7), BeamSearch(5, blank=4)])
+def test_a_state_of_another_kind_of_search_is_refused(other: BeamSearch) -> None:
+    """Its arrays have other sizes: reading on would go beyond the scores."""
+    search, same = BeamSearch(5), BeamSearch(5)
+    with pytest.raises(ValueError, match=r"state must be of a search with the same classes.*\(5, 0, 100, .*, got \("):
+        search.advance(other.start(), torch.zeros(3, 5))
+    with pytest.raises(ValueError, match="state must be of a search with the same classes"):
+        search.finish(other.start())
+    assert search.finish(search.advance(same.start(), torch.zeros(3, 5)))
 
 
 def test_what_is_wrong_with_a_search_is_said_before_it_starts() -> None:

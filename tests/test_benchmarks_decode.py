@@ -191,10 +191,14 @@ def test_a_run_in_pieces_keeps_what_it_does_not_measure(tmp_path: Path, monkeypa
 
 
 def test_a_large_model_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(firsts, "NGRAMS", (50, 200, 300))
+    monkeypatch.setattr(firsts, "NGRAMS", (200, 1000, 500))
     firsts.write_large(tmp_path / "large.arpa")
     firsts.write_tiny(tmp_path / "tiny.arpa")
     model = numbactc.NgramLM.read(tmp_path / "large.arpa", cache=False)
     assert model.order == 3
     assert math.isfinite(model.score("w1 w2 w3"))
+    lines = (tmp_path / "large.arpa").read_text().splitlines()
+    grams = {tuple(line.split("\t")[1].split()) for line in lines if "\t" in line}
+    assert len(grams) == sum(firsts.NGRAMS)
+    assert all({gram[1:], gram[:-1]} <= grams for gram in grams if len(gram) > 1)  # KenLM asks for that
     assert len(numbactc.NgramLM.read(tmp_path / "tiny.arpa", cache=False).vocabulary) == 5

@@ -251,6 +251,9 @@ def test_every_ngram_of_the_text_is_in_the_model() -> None:
         ([[1]], {"labels": ["a"]}, ValueError, "texts must hold classes from 0 to 0, got 1"),
         ([[-1]], {"labels": ["a"]}, ValueError, "texts must hold classes from 0 to 0, got -1"),
         ([None], {}, TypeError, "tokens must be a string, or a sequence of strings or of integers, got None"),
+        ("a fox", {}, TypeError, "texts must be sentences, each a string or a sequence, got one string, 'a fox'"),
+        (FOX, {"order": 2.5}, TypeError, "order must be an integer, got 2.5"),
+        (FOX, {"labels": {"a", "b"}}, TypeError, "labels must be a sequence of strings, got {"),
         (FOX, {"labels": "abc"}, TypeError, "labels must be a sequence of strings, got 'abc'"),
         (FOX, {"labels": [1, 2]}, TypeError, r"labels must be a sequence of strings, got \[1, 2\]"),
     ],
@@ -271,6 +274,8 @@ def test_refused_questions() -> None:
             lm.score([token])
     with pytest.raises(TypeError, match=r"must be a string, or a sequence of strings or of integers, got \[0.5\]"):
         lm.score(np.array([0.5]).tolist())
+    with pytest.raises(TypeError, match="texts must be sentences, each a string or a sequence, got one string"):
+        lm.perplexity("the fox")
 
 
 def test_public_names() -> None:

@@ -79,6 +79,8 @@ def test_every_word_that_cannot_be_spelled_is_told() -> None:
         ({"a": [1, 0]}, 0, ValueError, r"must not have the boundary, 0, in them, got \[1, 0\] for 'a'"),
         ({"a": "xy"}, None, TypeError, "must be sequences of integers, got 'xy' for 'a'"),
         ({"a": [0.5]}, None, TypeError, r"must be sequences of integers, got \[0.5\] for 'a'"),
+        ({"a": [1]}, -1, ValueError, "boundary must be from 0 to 2147483647, got -1"),
+        ({"a": [1]}, 2.0, TypeError, "boundary must be an integer or None, got 2.0"),
         ({3: [1]}, None, TypeError, "words must be strings, got 3"),
     ],
 )

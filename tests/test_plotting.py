@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 import numbactc
 from numbactc import TokenSpan, WordSpan, _drawing, _states
@@ -262,6 +262,21 @@ def test_names_of_words_and_of_wildcards() -> None:
     assert sorted(texts_over(ax)) == sorted(["▁the", "re", "*", "a", "▁", "a", "there", "*", "a␣a"])
     plain = numbactc.plot_alignment(spans[:2], np.zeros((2, 40)), words[:1])
     assert "2 3" in texts_over(plain)
+
+
+def test_a_dollar_is_a_character() -> None:
+    """Between two of them matplotlib would set mathematics, or fail."""
+    symbols = ["", "$", r"\frac$", "^$"]
+    spans = [TokenSpan(token, 4 * t, 4 * t + 2, 1.0) for t, token in enumerate([1, 2, 1, 3])]
+    axes = [
+        numbactc.plot_alignment(spans, np.zeros((2, 60)), numbactc.group_words(spans, lengths=[4]), symbols=symbols),
+        numbactc.plot_posteriors(np.full((3, 4), 0.25), symbols=symbols, as_image=True),
+        numbactc.plot_lattice(np.zeros((4, 5)), [1, 2], symbols=symbols),
+    ]
+    for ax in axes:
+        _drawing.lay_out(ax)
+        drawn = [text for text in ax.figure.findobj(Text) if "$" in text.get_text()]
+        assert drawn and not any(text.get_parse_math() for text in drawn)
 
 
 def test_rows_are_the_lowest_that_are_free() -> None:

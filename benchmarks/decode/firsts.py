@@ -40,14 +40,20 @@ def write_tiny(path: Path) -> None:
 
 
 def write_large(path: Path) -> None:
-    """Random n-grams of 50,000 words: every history is in the file, as in one from a toolkit."""
+    """Random n-grams of 50,000 words: with each of them are all that it contains, as in a file from a toolkit.
+
+    KenLM refuses a file in which they are not, once many are missing.
+    """
     generator = np.random.default_rng(0)
     words = ["<unk>", "<s>", "</s>", *(f"w{index}" for index in range(NGRAMS[0] - 3))]
     pairs = np.unique(generator.integers(3, len(words), (NGRAMS[1] * 11 // 10, 2)), axis=0)
     pairs = np.unique(generator.permutation(pairs)[: NGRAMS[1]], axis=0)
-    chosen = generator.integers(0, len(pairs), NGRAMS[2] * 11 // 10)
-    thirds = generator.integers(3, len(words), len(chosen))
-    triples = np.unique(np.column_stack([pairs[chosen], thirds]), axis=0)[: NGRAMS[2]]
+    # a pair, and one of those that begin where it ends: rows are sorted
+    heads = pairs[generator.integers(0, len(pairs), NGRAMS[2] * 11 // 10)]
+    first, stop = (np.searchsorted(pairs[:, 0], heads[:, 1], side) for side in ("left", "right"))
+    tails = pairs[np.minimum(generator.integers(first, np.maximum(stop, first + 1)), len(pairs) - 1)]
+    triples = np.unique(np.column_stack([heads, tails[:, 1]])[heads[:, 1] == tails[:, 0]], axis=0)
+    triples = generator.permutation(triples)[: NGRAMS[2]]
     with path.open("w") as file:
         file.write("\\data\\\n" + "".join(f"ngram {order}={count}\n" for order, count in enumerate(NGRAMS, 1)))
         for order, grams in enumerate((np.arange(len(words))[:, None], pairs, triples), 1):

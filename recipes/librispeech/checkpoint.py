@@ -11,7 +11,7 @@ import torch
 import config as configs
 from config import Config
 from model import AcousticModel
-from tokens import Tokens
+from tokens import Tokens, restored
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -27,21 +27,26 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def build_model(config: Config) -> AcousticModel:
-    return AcousticModel(config.features, config.model, len(Tokens(config.data.alphabet)))
+def build_model(config: Config, tokens: Tokens) -> AcousticModel:
+    return AcousticModel(config.features, config.model, len(tokens))
+
+
+def tokens_of(content: dict[str, Any]) -> Tokens:
+    """What the classes of a checkpoint's model write."""
+    return restored(content.get("tokens") or {"alphabet": content["config"]["data"]["alphabet"]})
 
 
 def load_model(path: str | Path) -> tuple[AcousticModel, Config, dict[str, Any]]:
     """The model with its averaged weights, ready to score; the settings it was trained with; the whole checkpoint."""
     content = load(path)
     config = configs.from_dict(content["config"])
-    model = build_model(config)
+    model = build_model(config, tokens_of(content))
     model.load_state_dict(content["model"])
     return model.eval(), config, content
 
 
 def must_match(saved: dict[str, Any], config: Config, path: Path) -> None:
-    """Raise unless ``saved`` settings are those of ``config``; budgets and the place of the data may differ."""
+    """Raise unless ``saved`` settings are those of ``config``; budgets, decoding and the place of the data may."""
     free = {"train.minutes", "train.epochs", "train.save_minutes", "train.threads", "data.root", "data.note"}
     now = config.to_dict()
     for section, values in saved.items():
@@ -49,5 +54,5 @@ def must_match(saved: dict[str, Any], config: Config, path: Path) -> None:
         for key, old in pairs:
             name = f"{section}.{key}" if key else section
             new = now[section][key] if key else now[section]
-            if name not in free and old != new:
+            if section != "decode" and name not in free and old != new:
                 raise ValueError(f"{path} has {name}={old!r}, got {new!r}: remove it or choose another name=")

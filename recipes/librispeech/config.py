@@ -26,6 +26,7 @@ class DataConfig:
     dev: list[str] = field(default_factory=lambda: ["dev"])
     test: list[str] = field(default_factory=lambda: ["test"])
     alphabet: str = " 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # every character a transcript may hold; the blank comes on top
+    bpe: int = 0  # classes of byte pair encoding, the blank included; 0: characters
     min_seconds: float = 0.2
     max_seconds: float = 20.0  # of training utterances
     dev_limit: int = 0  # utterances scored after each epoch; 0: all of them
@@ -75,6 +76,24 @@ class TrainConfig:
 
 
 @dataclass
+class DecodeConfig:
+    # greedy; beam; words and tokens: beam with an n-gram model of the training transcripts
+    methods: list[str] = field(default_factory=lambda: ["greedy", "beam", "words", "tokens"])
+    lm: str = ""  # an ARPA file, for one more method, arpa
+    lm_unit: str = "word"  # what it is a model of: word, or token
+    word_order: int = 3  # words in the longest n-gram
+    token_order: int = 7
+    beam_size: int = 64
+    beam_threshold: float = 15.0  # nats: beginnings this much less likely than the best one are dropped
+    token_threshold: float = -10.0  # nats: less likely classes extend no text
+    tune: bool = True  # the four below, on dev; where false, they are used as they are
+    lm_weight: float = 0.5
+    word_bonus: float = 1.0  # nats a word
+    token_bonus: float = 0.5  # nats a token
+    unknown_penalty: float = 6.0  # nats a word that is not in the model; negative: there are no such words
+
+
+@dataclass
 class Config:
     name: str = "demo"
     data: DataConfig = field(default_factory=DataConfig)
@@ -82,6 +101,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
 
     @property
     def root(self) -> Path:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,7 +19,8 @@ from tqdm import tqdm
 
 from config import Config
 from features import LogMel, change_speed, read_audio
-from tokens import Tokens
+from model import output_frames
+from tokens import Tokens, read_tokens
 
 
 @dataclass(frozen=True)
@@ -50,16 +53,43 @@ def fingerprint(utterances: Sequence[Utterance]) -> str:
     return hashlib.sha256("\n".join(f"{u.id} {u.text}" for u in utterances).encode()).hexdigest()
 
 
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside ``path``, then rename: there is the old file or the new one, whole."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:
+    write_atomically(path, "".join(json.dumps(asdict(u)) + "\n" for u in utterances).encode())
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run stage 0 (./run.sh --stage 0 --stop-stage 0)")
+    with path.open(encoding="utf-8") as lines:
+        return [Utterance(**json.loads(line)) for line in lines]
+
+
 def read_manifests(config: Config, subsets: Sequence[str]) -> list[Utterance]:
-    """The utterances that stage 0 accepted."""
-    utterances = []
-    for subset in subsets:
-        path = config.manifests / f"{subset}.jsonl"
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is missing: run stage 0 (./run.sh --stage 0 --stop-stage 0)")
-        with path.open(encoding="utf-8") as lines:
-            utterances += [Utterance(**json.loads(line)) for line in lines]
-    return utterances
+    """The utterances that stages 0 and 1 accepted."""
+    return [u for subset in subsets for u in read_manifest(config.manifests / f"{subset}.jsonl")]
+
+
+def heard(duration: float, config: Config, training: bool) -> float:
+    """The fewest seconds that ``duration`` seconds become: training plays them at each of ``data.speeds``."""
+    return duration / max(config.data.speeds) if training else duration
+
+
+def misfit(text: str, seconds: float, tokens: Tokens, config: Config) -> tuple[str, str]:
+    """Why ``text`` cannot be learnt from so many seconds of audio: the reason and its details, empty if all is well."""
+    if unknown := tokens.unknown(text):
+        return "unknown characters", " ".join(map(repr, unknown))
+    samples = math.floor(seconds * config.features.sample_rate)
+    frames = output_frames(samples // config.features.hop_length + 1, config.model.strides)
+    if (needed := tokens.frames_needed(text)) > frames:
+        return "too short for its text", f"{frames} frames after the convolutions, {needed} needed"
+    return "", ""
 
 
 class SpeechDataset(Dataset[tuple[Tensor, Tensor, Utterance]]):
@@ -76,7 +106,7 @@ class SpeechDataset(Dataset[tuple[Tensor, Tensor, Utterance]]):
         self.features: list[list[Tensor]] = []
         self.epoch = 0
         self.seed = config.train.seed
-        tokens, log_mel = Tokens(config.data.alphabet), LogMel(config.features)
+        tokens, log_mel = read_tokens(config), LogMel(config.features)
         for utterance in tqdm(utterances, desc="features", unit="utt", disable=len(utterances) < 50):
             try:
                 samples = read_audio(utterance.audio_filepath, config.features.sample_rate)

@@ -1,118 +1,150 @@
-"""Stage 3: greedy transcripts of the test sets, their WER and CER, and the worst utterances.
+"""Stage 3: transcripts of the test sets by every method of ``decode.methods``, their WER and CER, the worst utterances.
 
-Under exp/<name>/decode_<set>_greedy/: ref.trn, hyp.trn, errors.txt, result.json.
+Under exp/<name>/decode_<set>_<method>/: ref.trn, hyp.trn, errors.txt, result.json and, where weights were tuned,
+tuning.json with everything that was tried. Under exp/<name>/lm/: the language models and tuned.json, the weights that
+are best on all of dev, for transcribe.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jiwer
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
-
 import checkpoint
 import config as configs
-from data import Batch, BucketSampler, SpeechDataset, Utterance, collate, fingerprint, read_manifests
+import language
+from config import Config
+from data import Utterance, fingerprint, read_manifests
+from decoders import Decoder, first_weights, methods_of
 from model import AcousticModel
-from tokens import Tokens, collapse
-
-Decoded = list[tuple[Utterance, str]]
-
-
-def greedy(logits: Tensor, input_lengths: Tensor, tokens: Tokens) -> list[str]:
-    """The most probable label of each frame of (T, N, C) logits, collapsed: N transcripts."""
-    paths = logits.argmax(-1).T.tolist()
-    return [tokens.decode(collapse(path[:frames])) for path, frames in zip(paths, input_lengths.tolist(), strict=True)]
+from rates import error_rates, line, write_errors, write_trn
+from scores import Scored, score_all
+from tuning import Transcripts, across_halves, tune
 
 
-def scored(
-    model: AcousticModel, dataset: SpeechDataset, batch_seconds: float
-) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Batches of the whole data set, from short to long, with their logits (T, N, C) in float32 and input_lengths."""
-    model.eval()
-    sampler = BucketSampler([u.duration for u in dataset.utterances], batch_seconds, shuffle=False)
-    loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate)
-    with torch.inference_mode():
-        for batch in tqdm(loader, desc="decode", unit="batch", leave=False):
-            yield batch, *model(batch.features, batch.lengths)
+class Evaluation:
+    """A checkpoint and the settings to decode with; scores of a set are computed when they are first asked for."""
+
+    def __init__(self, path: Path, settings: Config) -> None:
+        self.model: AcousticModel
+        self.model, self.config, self.content = checkpoint.load_model(path)
+        self.settings = settings.decode
+        self.exp = path.parent
+        self.tokens = checkpoint.tokens_of(self.content)
+        self.dev = "+".join(self.config.data.dev)
+        self._scored: dict[str, tuple[Scored, list[str]]] = {}
+
+    def utterances(self, subset: str) -> list[Utterance]:
+        """Those of one set; of the dev sets together for their name."""
+        return read_manifests(self.config, self.config.data.dev if subset == self.dev else [subset])
+
+    def scored(self, subset: str) -> Scored:
+        if subset not in self._scored:
+            self._scored[subset] = score_all(self.model, self.utterances(subset), self.config)
+            print("".join(f"{message}\n" for message in self._scored[subset][1]), end="")
+        return self._scored[subset][0]
+
+    def unreadable(self, subset: str) -> int:
+        self.scored(subset)
+        return len(self._scored[subset][1])
+
+    def known(self, subset: str) -> dict[str, Any]:
+        """What a result depends on: one with the same is kept."""
+        utterances = self.utterances(subset)
+        known = {"set": subset, "utterances": len(utterances), "data": fingerprint(utterances)}
+        known |= {key: self.content[key] for key in ("step", "epoch", "seconds")}
+        known["decode"] = {k: v for k, v in vars(self.settings).items() if k != "methods"}
+        arpa = Path(self.settings.lm)
+        known["lm"] = [arpa.stat().st_size, arpa.stat().st_mtime_ns] if self.settings.lm else []
+        return known
+
+    def decoder(self, method: str) -> Decoder:
+        """Ready to decode; its model is learnt here if it is one of the training transcripts."""
+        folder = self.exp / "lm"
+        if method in ("words", "tokens"):
+            texts = [u.text for u in read_manifests(self.config, self.config.data.train)]
+            language.train(method, texts, self.tokens, self.settings, folder)
+        return Decoder(method, self.tokens, self.settings, language.read(method, self.tokens, self.settings, folder))
+
+    def transcripts(self, decoder: Decoder, subset: str) -> Transcripts:
+        """The texts of a set, in the order of its ``scored``, with weights that never saw their own speakers."""
+        scored = self.scored(subset)
+        if not decoder.tuned or not self.settings.tune:
+            how = "weights of the configuration" if decoder.tuned else ""
+            return Transcripts(decoder.texts(scored.log_probs, first_weights(self.settings)), how, [])
+        best = tune(decoder, self.scored(self.dev), self.dev)
+        self.remember(decoder.method, best.record)
+        if subset in self.config.data.dev and len({u.speaker for u in scored.utterances}) > 1:
+            return across_halves(decoder, subset, scored)
+        same = "this very set, which has one speaker: too good"
+        how = f"weights tuned on {same if subset in self.config.data.dev else self.dev}"
+        return Transcripts(decoder.texts(scored.log_probs, best.weights), how, [best.record])
+
+    def remember(self, method: str, record: dict[str, Any]) -> None:
+        """Add to tuned.json, for transcribe.py."""
+        path = self.exp / "lm" / "tuned.json"
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before[method] = {key: value for key, value in record.items() if key != "tried"}
+        path.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
 
 
-def error_rates(references: list[str], hypotheses: list[str]) -> dict[str, dict[str, float]]:
-    """WER and CER in percent, with the counts behind them; references must not be empty."""
-    words = jiwer.process_words(references, hypotheses)
-    characters = jiwer.process_characters(references, hypotheses)
-
-    def counts(out: jiwer.WordOutput | jiwer.CharacterOutput) -> dict[str, float]:
-        total = out.hits + out.substitutions + out.deletions
-        return {"ins": out.insertions, "del": out.deletions, "sub": out.substitutions, "total": total}
-
-    return {
-        "WER": {"percent": 100 * words.wer, **counts(words)},
-        "CER": {"percent": 100 * characters.cer, **counts(characters)},
-    }
-
-
-def line(name: str, rate: dict[str, float]) -> str:
-    """The line everyone greps.
-
-    >>> line("WER", {"percent": 2.967, "ins": 165, "del": 141, "sub": 1254, "total": 52576})
-    '%WER 2.97 [ 1560 / 52576, 165 ins, 141 del, 1254 sub ]'
-    """
-    errors = rate["ins"] + rate["del"] + rate["sub"]
-    counts = f"{errors} / {rate['total']}, {rate['ins']} ins, {rate['del']} del, {rate['sub']} sub"
-    return f"%{name} {rate['percent']:.2f} [ {counts} ]"
-
-
-def write_errors(path: Path, decoded: Decoded, limit: int = 50) -> None:
-    """The utterances with most word errors, aligned word by word."""
-    scored = [(u, jiwer.process_words(u.text, hypothesis)) for u, hypothesis in decoded]
-    scored.sort(key=lambda item: item[1].substitutions + item[1].insertions + item[1].deletions, reverse=True)
-    with path.open("w", encoding="utf-8") as file:
-        for utterance, out in scored[:limit]:
-            if out.wer > 0:
-                shown = jiwer.visualize_alignment(out, show_measures=False, skip_correct=False)
-                aligned = "\n".join(row for row in shown.splitlines() if row[:4] in ("REF:", "HYP:", "    "))
-                file.write(f"{utterance.id}  speaker {utterance.speaker}  WER {100 * out.wer:.0f} %\n{aligned}\n\n")
-
-
-def evaluate_set(path: Path, subset: str) -> dict[str, Any]:
-    """Decode one set with the checkpoint at ``path``, write its files; a result of the same checkpoint is kept."""
-    out = path.parent / f"decode_{subset}_greedy"
-    model, config, content = checkpoint.load_model(path)
-    utterances = read_manifests(config, [subset])
-    known = {"set": subset, "utterances": len(utterances), "data": fingerprint(utterances)}
-    known |= {"step": content["step"], "epoch": content["epoch"], "seconds": content["seconds"]}
+def evaluate_set(evaluation: Evaluation, subset: str, method: str) -> dict[str, Any]:
+    """Decode one set by one method and write its files; a result of the same checkpoint and settings is kept."""
+    out = evaluation.exp / f"decode_{subset}_{method}"
+    known = evaluation.known(subset)
     if (out / "result.json").exists():
         before: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
         if all(before.get(key) == value for key, value in known.items()):
             return before
-    failed: list[str] = []
-    dataset = SpeechDataset(utterances, config, [1.0], failed.append)
-    print("".join(f"{message}\n" for message in failed), end="")
-    tokens = Tokens(config.data.alphabet)
-    decoded: Decoded = []
-    for batch, logits, input_lengths in scored(model, dataset, config.train.batch_seconds):
-        decoded += zip(batch.utterances, greedy(logits, input_lengths, tokens), strict=True)
-    # What could not be read counts as transcribed by nothing: an error rate never improves by a broken file.
-    read = {u.id for u, _ in decoded}
-    decoded += [(u, "") for u in utterances if u.id not in read]
-    decoded.sort(key=lambda item: item[0].id)
+    decoder = evaluation.decoder(method)
+    utterances = evaluation.scored(subset).utterances
+    found = evaluation.transcripts(decoder, subset)
+    references = [u.text for u in utterances]
+    result: dict[str, Any] = {**known, "method": decoder.name, "weights": found.how}
+    result |= {"speakers": len({u.speaker for u in utterances}), "unreadable": evaluation.unreadable(subset)}
+    if decoder.language.lexicon:
+        result["unknown words"] = language.unknown_words(references, decoder.language.lexicon)
+    result |= error_rates(references, found.texts)
     out.mkdir(exist_ok=True)
-    for name, texts in [("ref", [u.text for u, _ in decoded]), ("hyp", [hypothesis for _, hypothesis in decoded])]:
-        rows = [f"{text} ({u.id})\n" for text, (u, _) in zip(texts, decoded, strict=True)]
-        (out / f"{name}.trn").write_text("".join(rows), encoding="utf-8")
-    write_errors(out / "errors.txt", decoded)
-    speakers = len({u.speaker for u in utterances})
-    result: dict[str, Any] = {**known, "speakers": speakers, "unreadable": len(failed)}
-    result |= error_rates([u.text for u, _ in decoded], [hypothesis for _, hypothesis in decoded])
+    ids = [u.id for u in utterances]
+    write_trn(out / "ref.trn", ids, references)
+    write_trn(out / "hyp.trn", ids, found.texts)
+    write_errors(out / "errors.txt", list(zip(utterances, found.texts, strict=True)))
+    (out / "tuning.json").unlink(missing_ok=True)
+    if found.records:
+        (out / "tuning.json").write_text(json.dumps(found.records, indent=1) + "\n", encoding="utf-8")
     (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
+
+
+def heading(result: dict[str, Any], note: str) -> str:
+    """What an error rate is of: set, method, and how the weights came about."""
+    parts = [f"{result['set']} ({note})", f"{result['utterances']} utterances of {result['speakers']} speakers"]
+    parts.append(result["method"])
+    if "unknown words" in result:
+        parts[-1] += f" ({result['unknown words']:.1f} % of the words are unknown to it)"
+    if result["weights"]:
+        parts.append(result["weights"])
+    if result["unreadable"]:
+        parts.append(f"{result['unreadable']} unreadable, counted as empty")
+    return ", ".join(parts)
+
+
+def evaluate(path: Path, settings: Config) -> list[dict[str, Any]]:
+    """Every set of ``data.test`` by every method, results in that order."""
+    evaluation = Evaluation(path, settings)
+    pairs: Sequence[tuple[str, str]] = [
+        (subset, method) for subset in settings.data.test for method in methods_of(settings.decode)
+    ]
+    results = []
+    for subset, method in pairs:
+        results.append(evaluate_set(evaluation, subset, method))
+        print(heading(results[-1], settings.data.note))
+        print(line("WER", results[-1]["WER"]))
+        print(line("CER", results[-1]["CER"]), flush=True)
+    return results
 
 
 def main() -> None:
@@ -120,12 +152,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="default: exp/<name>/best.pt")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides)
-    for subset in config.data.test:
-        result = evaluate_set(args.checkpoint or config.exp / "best.pt", subset)
-        of = f"{result['utterances']} utterances of {result['speakers']} speakers"
-        print(f"{subset} ({config.data.note}), {of}, greedy")
-        print(line("WER", result["WER"]))
-        print(line("CER", result["CER"]))
+    evaluate(args.checkpoint or config.exp / "best.pt", config)
 
 
 if __name__ == "__main__":

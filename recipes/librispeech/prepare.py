@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +17,8 @@ from tqdm import tqdm
 
 import config as configs
 from config import Config
-from data import Utterance
-from model import output_frames
-from tokens import Tokens, frames_needed
+from data import Utterance, heard, misfit, write_manifest
+from tokens import Characters
 
 FORMATS = [".flac", ".wav", ".mp3", ".ogg", ".opus"]
 
@@ -58,13 +55,13 @@ def check(stem: Path, text: str, config: Config, training: bool) -> tuple[Uttera
 
     ``data.max_seconds`` saves memory in training only: leaving the long ones out of a test would flatter it.
     """
-    tokens = Tokens(config.data.alphabet)
+    characters = Characters(config.data.alphabet)
     audio = next((stem.with_name(stem.name + s) for s in FORMATS if stem.with_name(stem.name + s).exists()), None)
     if audio is None:
         return None, "no audio file", f"none of {', '.join(FORMATS)}"
     if not text:
         return None, "empty transcript", ""
-    if unknown := tokens.unknown(text):
+    if unknown := characters.unknown(text):
         return None, "unknown characters", " ".join(map(repr, unknown))
     try:
         duration = duration_of(audio)
@@ -74,20 +71,19 @@ def check(stem: Path, text: str, config: Config, training: bool) -> tuple[Uttera
         return None, "too long", f"{duration:.2f} s, data.max_seconds is {config.data.max_seconds:g}"
     if duration < config.data.min_seconds:
         return None, "too short", f"{duration:.2f} s, data.min_seconds is {config.data.min_seconds:g}"
-    fastest = duration / (max(config.data.speeds) if training else 1.0)
-    samples = math.floor(fastest * config.features.sample_rate)
-    frames = output_frames(samples // config.features.hop_length + 1, config.model.strides)
-    if frames_needed(text) > frames:
-        details = f"{frames} frames after the convolutions, {frames_needed(text)} needed"
-        return None, "too short for its text", details
+    if not config.data.bpe:  # pieces are checked in stage 1, which makes them
+        reason, details = misfit(text, heard(duration, config, training), characters, config)
+        if reason:
+            return None, reason, details
     speaker = audio.parent.parent.name
     return Utterance(str(audio), round(duration, 4), text, speaker), "", ""
 
 
 def fingerprint(folder: Path, config: Config, training: bool) -> str:
     """Changes when a file under ``folder`` or a rule does."""
-    rules = [config.data.alphabet, config.data.min_seconds, config.data.max_seconds, max(config.data.speeds)]
-    rules += [training, config.model.strides, config.features.hop_length, config.features.sample_rate]
+    rules = [config.data.alphabet, config.data.bpe, config.data.min_seconds, config.data.max_seconds]
+    rules += [max(config.data.speeds), training]
+    rules += [config.model.strides, config.features.hop_length, config.features.sample_rate]
     digest = hashlib.sha256(json.dumps(rules).encode())
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -133,7 +129,7 @@ def prepare_subset(subset: str, config: Config) -> str:
     report = f"{subset}: {len(kept)} utterances, {hours:.2f} h, {len({u.speaker for u in kept})} speakers; dropped "
     report += f"{len(dropped)}" + "".join(f", {count} {reason}" for reason, count in reasons.most_common())
     (out / f"{subset}.dropped.txt").write_text("".join(f"{line}\n" for line in dropped), encoding="utf-8")
-    manifest.write_text("".join(json.dumps(asdict(u)) + "\n" for u in kept), encoding="utf-8")
+    write_manifest(manifest, kept)
     mark.write_text(json.dumps({"fingerprint": digest, "report": report}), encoding="utf-8")
     return report
 

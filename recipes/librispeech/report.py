@@ -15,9 +15,9 @@ import config as configs
 import numbactc
 from config import Config
 from data import Utterance, read_manifests
-from evaluate import line
 from features import LogMel, read_audio
 from model import AcousticModel
+from rates import line
 from tokens import BLANK, Tokens
 from transcribe import transcribe
 
@@ -49,10 +49,8 @@ def plot_curves(state: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def plot_alignment(utterance: Utterance, model: AcousticModel, config: Config, path: Path) -> None:
-    """The aligned characters and words over the spectrogram, and below it the posteriors."""
-    tokens = Tokens(config.data.alphabet)
-    symbols = ["", *tokens.alphabet]
+def plot_alignment(utterance: Utterance, model: AcousticModel, tokens: Tokens, config: Config, path: Path) -> None:
+    """The aligned tokens and words over the spectrogram, and below it the posteriors."""
     features = config.features
     samples = read_audio(utterance.audio_filepath, features.sample_rate)
     inputs = LogMel(features)(samples)
@@ -62,7 +60,7 @@ def plot_alignment(utterance: Utterance, model: AcousticModel, config: Config, p
     seconds = features.hop_length * len(inputs) / len(log_probs) / features.sample_rate
     labels = tokens.encode(utterance.text)
     (alignment,) = numbactc.forced_align(log_probs, torch.tensor(labels), [len(log_probs)], [len(labels)], BLANK)
-    words = numbactc.group_words(alignment.spans, separator=symbols.index(" "))
+    words = tokens.words(alignment.spans)
 
     width = min(24.0, max(9.0, 4.6 * utterance.duration))
     figure, (above, below) = plt.subplots(
@@ -73,14 +71,14 @@ def plot_alignment(utterance: Utterance, model: AcousticModel, config: Config, p
     )
     decibel = librosa.power_to_db(power, ref=power.max(), top_db=70)
     numbactc.plot_alignment(
-        alignment.spans, decibel, words, frames=len(log_probs), symbols=symbols, frame_duration=seconds, ax=above
+        alignment.spans, decibel, words, frames=len(log_probs), symbols=tokens.labels, frame_duration=seconds, ax=above
     )
     hertz = librosa.mel_frequencies(n_mels=N_BANDS + 2, fmax=features.sample_rate / 2)[1:-1]
     shown = [250, 500, 1000, 2000, 4000, 7000]
     above.set_yticks([float(abs(hertz - h).argmin()) + 0.5 for h in shown], [str(h) for h in shown])
     above.set(ylabel="mel frequency (Hz)", title=utterance.id)
     above.label_outer()
-    numbactc.plot_posteriors(log_probs.exp(), symbols=symbols, frame_duration=seconds, ax=below)
+    numbactc.plot_posteriors(log_probs.exp(), symbols=tokens.labels, frame_duration=seconds, ax=below)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 
@@ -120,7 +118,8 @@ def main() -> None:
     config = configs.load(args.config, args.overrides)
     exp = config.exp
     state = checkpoint.load(exp / "last.pt")
-    model, trained, _ = checkpoint.load_model(exp / "best.pt")
+    model, trained, content = checkpoint.load_model(exp / "best.pt")
+    tokens = checkpoint.tokens_of(content)
     plot_curves(state, exp / "curves.png")
     if args.figure:
         args.figure.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +127,7 @@ def main() -> None:
     # The first utterance of about three seconds: short enough that its characters can be read.
     utterances = sorted(read_manifests(trained, config.data.test), key=lambda u: u.id)
     example = min(utterances, key=lambda u: abs(round(u.duration) - 3))
-    plot_alignment(example, model, trained, exp / "alignment.png")
+    plot_alignment(example, model, tokens, trained, exp / "alignment.png")
     done = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(exp.glob("decode_*_greedy/result.json"))]
     parameters = sum(p.numel() for p in model.parameters())
     text = report_text(trained, state, done, parameters)
@@ -136,7 +135,7 @@ def main() -> None:
     print(text)
     print(f"python transcribe.py --checkpoint exp/{config.name}/best.pt {example.audio_filepath}")
     print(f"  said:        {example.text}")
-    print(f"  transcribed: {transcribe(Path(example.audio_filepath), model, trained)}")
+    print(f"  transcribed: {transcribe(Path(example.audio_filepath), model, tokens, trained)}")
     print(f"pictures: {exp / 'curves.png'} {exp / 'alignment.png'}")
 
 

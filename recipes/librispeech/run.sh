@@ -45,7 +45,7 @@ if wanted 0; then
     if [ -z "$data" ] && [ "$(basename "$config")" = demo.yaml ]; then "$python" synthesise.py; fi
     run prepare.py
 fi
-if wanted 1; then echo "== stage 1: tokens"; run tokens.py; fi
+if wanted 1; then echo "== stage 1: tokens"; run vocabulary.py; fi
 if wanted 2; then echo "== stage 2: train"; run train.py; fi
 if wanted 3; then echo "== stage 3: evaluate"; run evaluate.py; fi
 if wanted 4; then echo "== stage 4: report"; run report.py; fi

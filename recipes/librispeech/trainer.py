@@ -15,12 +15,14 @@ import checkpoint
 import environment
 from config import Config
 from data import Batch, SpeechDataset, fingerprint, read_manifests
-from evaluate import error_rates, greedy, scored
+from decoders import greedy
 from features import SpecAugment
 from model import AcousticModel
 from numbactc import CTCLossWithLogits
 from optimisation import averaging, learning_rate, use_bfloat16
-from tokens import BLANK, Tokens
+from rates import error_rates
+from scores import scored
+from tokens import BLANK, read_tokens
 
 log = logging.getLogger("train")
 
@@ -35,8 +37,8 @@ class Trainer:
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         self.bfloat16 = use_bfloat16(config.train.precision)
-        self.tokens = Tokens(config.data.alphabet)
-        self.model = checkpoint.build_model(config)
+        self.tokens = read_tokens(config)
+        self.model = checkpoint.build_model(config, self.tokens)
         self.average = AveragedModel(self.model, multi_avg_fn=averaging(config.optim.average))
         self.augment = SpecAugment(config.features)
         self.loss = CTCLossWithLogits(blank=BLANK, reduction="mean", zero_infinity=False)
@@ -59,6 +61,7 @@ class Trainer:
         names += ["environment", "precision", "data"]
         return {
             "config": self.config.to_dict(),
+            "tokens": self.tokens.state(),
             "model": self.average.module.state_dict(),
             "raw_model": self.model.state_dict(),
             "averaged": self.average.n_averaged,
@@ -73,8 +76,8 @@ class Trainer:
             return
         state = checkpoint.load(path)
         checkpoint.must_match(state["config"], self.config, path)
-        if state["data"] != self.data:
-            raise ValueError(f"{path} was trained on other utterances: remove it or choose another name=")
+        if state["data"] != self.data or checkpoint.tokens_of(state).state() != self.tokens.state():
+            raise ValueError(f"{path} was trained on other utterances or tokens: remove it or choose another name=")
         self.model.load_state_dict(state["raw_model"])
         self.average.module.load_state_dict(state["model"])
         self.average.n_averaged.copy_(state["averaged"])
@@ -140,6 +143,6 @@ class Trainer:
         # above 100 % the rate says nothing about progress: the later weights are the better ones
         if min(wer, 100.0) <= self.best:
             self.best = min(wer, 100.0)
-            keep = ["config", "model", "step", "epoch", "seconds"]
+            keep = ["config", "tokens", "model", "step", "epoch", "seconds"]
             content = {name: value for name, value in self.state().items() if name in keep}
             checkpoint.save(self.config.exp / "best.pt", content)

@@ -38,7 +38,7 @@ def tiny(recipe_home: Path) -> Callable[..., configs.Config]:
         words = [
             "name=tiny", f"data.root={root}", "model.hidden=24", "model.channels=24", "model.layers=1", "optim.lr=1e-2",
             "features.n_mels=20", "features.freq_width=2", "features.time_width=2", "optim.average=0.8",
-            "train.batch_seconds=4", "train.precision=float32", "model.dropout=0.1",
+            "train.batch_seconds=4", "train.precision=float32", "model.dropout=0.1", "decode.methods=greedy",
         ]  # fmt: skip
         return configs.overridden(configs.Config(), [*words, *overrides])
 

@@ -1,4 +1,4 @@
-"""Tokens, the collapse of a path, the grammar, error rates: everything about text."""
+"""The grammar, error rates, and the examples of the docstrings."""
 
 from __future__ import annotations
 
@@ -9,49 +9,17 @@ import random
 import pytest
 
 from config import Config
-from evaluate import error_rates, line
 from grammar import KINDS, number, ordinal, sentence, spelled
-from tokens import Tokens, collapse, frames_needed
+from rates import error_rates, line
 
 ALPHABET = Config().data.alphabet
 
 
-@pytest.mark.parametrize("module", ["config", "tokens", "grammar", "model", "evaluate", "synthesise"])
+@pytest.mark.parametrize("module", ["config", "tokens", "grammar", "model", "rates", "synthesise"])
 def test_examples_of_the_docstrings(module: str) -> None:
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted > 0
     assert result.failed == 0
-
-
-def test_tokens_round_trip_and_leave_zero_to_the_blank() -> None:
-    tokens = Tokens(ALPHABET)
-    labels = tokens.encode(ALPHABET)
-    assert tokens.decode(labels) == ALPHABET
-    assert sorted(labels) == list(range(1, len(tokens)))
-
-
-def test_unknown_characters_are_named() -> None:
-    with pytest.raises(ValueError, match=r"\['3', 'É'\]"):
-        Tokens(ALPHABET).encode("CAFÉ 3")
-
-
-def test_an_alphabet_with_a_character_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="each character once"):
-        Tokens("ABA")
-
-
-@pytest.mark.parametrize(
-    ("path", "labels"),
-    [([], []), ([0, 0], []), ([1, 1, 1], [1]), ([1, 0, 1], [1, 1]), ([0, 2, 2, 1, 0, 0, 1, 1], [2, 1, 1])],
-)
-def test_collapse(path: list[int], labels: list[int]) -> None:
-    assert collapse(path) == labels
-
-
-def test_frames_needed_is_the_shortest_path_that_collapses_to_the_text() -> None:
-    assert frames_needed("ABBA") == 5
-    assert frames_needed("AAA") == 5
-    assert frames_needed("") == 0
 
 
 def test_grammar_is_written_in_the_alphabet_and_varied() -> None:

@@ -20,6 +20,7 @@ from data import Batch, SpeechDataset, collate, read_manifests
 from model import AcousticModel, output_frames
 from optimisation import averaging, learning_rate
 from prepare import prepare_subset
+from rates import line, read_trn
 from tones import TEXTS
 from train import train
 from trainer import Trainer
@@ -103,25 +104,26 @@ def test_training_learns_the_tones_end_to_end(tiny: Make) -> None:
     trainer = trained(config)
     first, last = trainer.rates[0], trainer.rates[-1]
     assert last[1] < 0.3 * first[1]
-    result = evaluate.evaluate_set(config.exp / "best.pt", "test")
+    (result,) = evaluate.evaluate(config.exp / "best.pt", config)
     assert result["WER"]["percent"] <= 20
     assert result["WER"]["total"] == sum(len(t.split()) for t in TEXTS)
     out = config.exp / "decode_test_greedy"
     assert (out / "ref.trn").read_text().splitlines()[1] == "TWO TWO (7-1-0001)"
     assert len((out / "hyp.trn").read_text().splitlines()) == len(TEXTS)
 
-    model, saved, _ = checkpoint.load_model(config.exp / "best.pt")
+    model, saved, content = checkpoint.load_model(config.exp / "best.pt")
+    tokens = checkpoint.tokens_of(content)
     utterances = read_manifests(config, ["test"])
-    hypotheses = dict(line.rsplit(" (", 1)[::-1] for line in (out / "hyp.trn").read_text().splitlines())
+    hypotheses = read_trn(out / "hyp.trn")
     for utterance in utterances[:3]:
-        assert transcribe(Path(utterance.audio_filepath), model, saved) == hypotheses[f"{utterance.id})"]
+        assert transcribe(Path(utterance.audio_filepath), model, tokens, saved) == hypotheses[utterance.id]
 
     report.plot_curves(checkpoint.load(config.exp / "last.pt"), config.exp / "curves.png")
-    report.plot_alignment(utterances[1], model, saved, config.exp / "alignment.png")
+    report.plot_alignment(utterances[1], model, tokens, saved, config.exp / "alignment.png")
     assert (config.exp / "curves.png").stat().st_size > 5000
     assert (config.exp / "alignment.png").stat().st_size > 5000
     text = report.report_text(saved, checkpoint.load(config.exp / "last.pt"), [result], 1000)
-    assert evaluate.line("WER", result["WER"]) in text
+    assert line("WER", result["WER"]) in text
     assert "commit: " in text
 
 
@@ -214,7 +216,7 @@ def test_a_file_that_vanished_is_reported_and_counts_as_deleted(tiny: Make) -> N
     config = prepared(tiny("train.epochs=1"))
     trained(config)
     Path(read_manifests(config, ["test"])[0].audio_filepath).unlink()
-    result = evaluate.evaluate_set(config.exp / "best.pt", "test")
+    (result,) = evaluate.evaluate(config.exp / "best.pt", config)
     assert result["unreadable"] == 1
     assert result["WER"]["total"] == sum(len(t.split()) for t in TEXTS)
     assert (config.exp / "decode_test_greedy" / "hyp.trn").read_text().startswith(" (7-1-0000)")

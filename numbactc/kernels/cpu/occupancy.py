@@ -152,16 +152,16 @@ def occupancies(
         losses: (N,) from `batch.forward`.
         utterances: which of the N to do.
         out: (T, N, 2 S + 1) zeros; output. Zeros stay where no path fits and in what is not an utterance's own; an
-            utterance whose loss is NaN has NaN in its frames.
+            utterance whose loss is NaN has NaN in what is its own.
     """
     storage, out = borrow(storage), borrow(out)
     last_seen = np.zeros(classes_in_row, np.int64)
     for n in utterances:
         frames, labels = input_lengths[n], targets[starts[n] : starts[n] + target_lengths[n]]
+        states = 2 * labels.size + 1
         if losses[n] != losses[n]:
-            out[:frames, n] = np.nan
+            out[:frames, n, :states] = np.nan
         elif losses[n] < np.inf and frames:
-            states = 2 * labels.size + 1
             classes, slots = np.empty(min(labels.size, classes_in_row) + 1, np.int64), np.empty(labels.size, np.int64)
             count = distinct_classes(labels, blank, last_seen, classes, slots)
             columns, may_skip = np.zeros(states, np.int64), np.zeros(states, np.bool_)

@@ -1,0 +1,99 @@
+"""Weights of the language model: a search on dev, and where the set to be decoded is dev itself, on its other half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+from data import Utterance
+from decoders import Decoder, Weights, first_weights
+from rates import error_rates
+from scores import Scored
+
+GRIDS: dict[str, tuple[float, ...]] = {
+    "lm_weight": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4),
+    "word_bonus": (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0),
+    "token_bonus": (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
+    "unknown_penalty": (-1.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 14.0),  # -1: none but the lexicon's words
+}
+ROUNDS = 3
+
+
+def search(
+    start: Weights, names: Iterable[str], rate: Callable[[Weights], tuple[float, float]]
+) -> tuple[Weights, list[dict[str, float]]]:
+    """The weights with the lowest ``rate``, (WER, CER), and all that was tried, in order.
+
+    One weight after the other takes each value of its grid while the others stand still, and keeps the best; until a
+    round over all ``names`` changes none, or ``ROUNDS`` are over. Of equals the first that was tried is kept.
+    """
+    known: dict[Weights, tuple[float, float]] = {}
+
+    def rated(weights: Weights) -> tuple[float, float]:
+        if weights not in known:
+            known[weights] = rate(weights)
+        return known[weights]
+
+    best = start
+    names = list(names)
+    for _ in range(ROUNDS):
+        before = best
+        for name in names:
+            tries = [best, *(replace(best, **{name: value}) for value in GRIDS[name])]
+            best = min(tries, key=rated)
+        if best == before:
+            break
+    rated(best)
+    tried = [{**asdict(weights), "WER": wer, "CER": cer} for weights, (wer, cer) in known.items()]
+    return best, tried
+
+
+class Tuned(NamedTuple):
+    """Weights, the error rates they had where they were tuned, and all that was tried."""
+
+    weights: Weights
+    record: dict[str, Any]
+
+
+def tune(decoder: Decoder, dev: Scored, sets: str) -> Tuned:
+    """The best weights of a decoder on ``dev``; ``sets`` is its name, for the record."""
+    references = [u.text for u in dev.utterances]
+
+    def rate(weights: Weights) -> tuple[float, float]:
+        rates = error_rates(references, decoder.texts(dev.log_probs, weights))
+        return rates["WER"]["percent"], rates["CER"]["percent"]
+
+    best, tried = search(first_weights(decoder.settings), decoder.tuned, rate)
+    speakers = sorted({u.speaker for u in dev.utterances})
+    record = {"tuned on": sets, "speakers": speakers, "weights": asdict(best), "tried": tried}
+    return Tuned(best, record)
+
+
+def halves(utterances: Sequence[Utterance]) -> tuple[list[int], list[int]]:
+    """Indexes of the utterances of every other speaker, and those of the speakers between; no speaker is in both."""
+    even = set(sorted({u.speaker for u in utterances})[::2])
+    inside = [u.speaker in even for u in utterances]
+    return [i for i, is_in in enumerate(inside) if is_in], [i for i, is_in in enumerate(inside) if not is_in]
+
+
+class Transcripts(NamedTuple):
+    """The texts of a set, how their weights came about, in words, and the records of the searches."""
+
+    texts: list[str]
+    how: str
+    records: list[dict[str, Any]]
+
+
+def across_halves(decoder: Decoder, subset: str, scored: Scored) -> Transcripts:
+    """Each half of the speakers decoded with the weights that were best on the other half."""
+    texts = [""] * len(scored.utterances)
+    records = []
+    first, second = halves(scored.utterances)
+    for here, there in ((first, second), (second, first)):
+        tuned = tune(decoder, scored.some(there), subset)
+        found = decoder.texts(scored.some(here).log_probs, tuned.weights)
+        records.append({"decoded": sorted({scored.utterances[i].speaker for i in here}), **tuned.record})
+        for i, text in zip(here, found, strict=True):
+            texts[i] = text
+    return Transcripts(texts, "weights for each half of its speakers tuned on the other half", records)

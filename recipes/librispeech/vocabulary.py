@@ -1,0 +1,80 @@
+"""Stage 1: the tokens of a run, learnt from its training transcripts where they are BPE.
+
+Under data/<name>/: tokens.txt (token, class, how often it occurs in training) and, for BPE, bpe.model. What no piece
+writes, and what is too short for its pieces, is dropped from the manifests and reported as in stage 0. Repeated, it
+trains anew only if texts or rules have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+
+import config as configs
+from config import Config
+from data import heard, misfit, read_manifest, read_manifests, write_atomically, write_manifest
+from tokens import Pieces, Tokens, read_tokens
+
+
+def fingerprint(config: Config) -> str:
+    """Changes when a training text does, or a rule."""
+    texts = [u.text for u in read_manifests(config, config.data.train)]
+    return hashlib.sha256(json.dumps([config.data.bpe, config.data.alphabet, texts]).encode()).hexdigest()
+
+
+def prepare_pieces(config: Config) -> None:
+    """Train bpe.model if it is missing or not of these texts, then drop what its pieces do not fit."""
+    model, mark = config.manifests / "bpe.model", config.manifests / "bpe.json"
+    if not (model.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == fingerprint(config)):
+        mark.unlink(missing_ok=True)
+        texts = [u.text for u in read_manifests(config, config.data.train)]
+        write_atomically(model, Pieces.trained(texts, config.data.bpe, config.data.alphabet).model)
+    tokens = read_tokens(config)
+    for subset in dict.fromkeys(config.data.train + config.data.dev + config.data.test):
+        if count := drop_misfits(subset, tokens, config):
+            print(f"{subset}: dropped {count} more, see {subset}.dropped.txt")
+    # Of the texts that are left, for a second run finds those: the model is not to change under a trained checkpoint.
+    write_atomically(mark, json.dumps(fingerprint(config)).encode())
+
+
+def drop_misfits(subset: str, tokens: Tokens, config: Config) -> int:
+    """Move what ``tokens`` do not fit from the manifest of ``subset`` to its dropped.txt; returns how many."""
+    path = config.manifests / f"{subset}.jsonl"
+    training = subset in config.data.train
+    kept, dropped = [], []
+    for utterance in read_manifest(path):
+        reason, details = misfit(utterance.text, heard(utterance.duration, config, training), tokens, config)
+        if reason:
+            dropped.append(f"{utterance.id}: {reason} ({details})\n")
+        else:
+            kept.append(utterance)
+    if dropped:
+        if not kept:
+            raise ValueError(f"{path} must hold at least one utterance that fits data.bpe={len(tokens)}: {dropped[0]}")
+        with path.with_suffix(".dropped.txt").open("a", encoding="utf-8") as report:
+            report.writelines(dropped)
+        write_manifest(path, kept)
+    return len(dropped)
+
+
+def main() -> None:
+    args = configs.argument_parser(__doc__).parse_args()
+    config = configs.load(args.config, args.overrides)
+    if config.data.bpe:
+        prepare_pieces(config)
+    tokens = read_tokens(config)
+    counts: Counter[int] = Counter()
+    for utterance in read_manifests(config, config.data.train):
+        counts.update(tokens.encode(utterance.text))
+    shown = ["<blank>", *("<space>" if label == " " else label for label in tokens.labels[1:])]
+    path = config.manifests / "tokens.txt"
+    rows = [f"{label} {k} {counts[k]}\n" for k, label in enumerate(shown)]
+    write_atomically(path, "".join(rows).encode())
+    print(f"{len(tokens)} classes, {counts.total()} labels in {', '.join(config.data.train)} -> {path}")
+    if unseen := [label for k, label in enumerate(shown) if k and not counts[k]]:
+        print(f"never seen in training: {' '.join(unseen)}")
+
+
+if __name__ == "__main__":
+    main()

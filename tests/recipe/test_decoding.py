@@ -1,0 +1,264 @@
+"""Evaluation: decoders, language models, tuning on other speakers, what is written and what is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import evaluate
+import language
+import tuning
+from config import Config, DecodeConfig
+from data import Utterance, read_manifests
+from decoders import Decoder, Weights, first_weights, greedy, methods_of
+from evaluate import Evaluation
+from numbactc import NgramLM
+from rates import read_trn, worst, write_trn
+from scores import Scored, score_all
+from tokens import Characters
+from tones import TEXTS, write_corpus
+from tuning import GRIDS, across_halves, halves, search, tune
+from untrained import untrained
+
+Make = Callable[..., Config]
+TOKENS = Characters(" ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+SETTINGS = DecodeConfig(beam_size=32, word_order=2, token_order=3)
+WEIGHTS = first_weights(SETTINGS)
+
+
+def heard(text: str, doubts: dict[int, str] | None = None) -> Tensor:
+    """(T, C) log-probabilities of a text, a blank behind each character; a doubt is heard a little better than it."""
+    logits = torch.zeros(2 * len(text), len(TOKENS))
+    logits[1::2, 0] = 9.0
+    for i, label in enumerate(TOKENS.encode(text)):
+        logits[2 * i, label] = 9.0
+        if doubts and i in doubts:
+            logits[2 * i, TOKENS.encode(doubts[i])[0]] = 9.5
+    return logits.log_softmax(-1)
+
+
+def decoder(method: str, folder: Path, settings: DecodeConfig = SETTINGS) -> Decoder:
+    if method in ("words", "tokens"):
+        language.train(method, [*TEXTS, *TEXTS], TOKENS, settings, folder)
+    return Decoder(method, TOKENS, settings, language.read(method, TOKENS, settings, folder))
+
+
+@pytest.mark.parametrize(
+    ("method", "text"), [("greedy", "TWQ ONE"), ("beam", "TWQ ONE"), ("words", "TWO ONE"), ("tokens", "TWO ONE")]
+)
+def test_a_language_model_spells_what_is_in_doubt(method: str, text: str, tmp_path: Path) -> None:
+    scores = [heard("TWO ONE", {2: "Q"}), heard("FOUR"), torch.zeros(0, len(TOKENS))]
+    assert decoder(method, tmp_path).texts(scores, WEIGHTS) == [text, "FOUR", ""]
+
+
+def test_words_outside_the_model_cost_a_penalty_or_are_forbidden(tmp_path: Path) -> None:
+    words = decoder("words", tmp_path)
+    scores = [heard("TWO SIX")]
+    assert words.texts(scores, replace(WEIGHTS, unknown_penalty=2.0)) == ["TWO SIX"]
+    assert words.texts(scores, replace(WEIGHTS, unknown_penalty=-1.0)) != ["TWO SIX"]
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "low", "high"),
+    [
+        ("words", "lm_weight", 0.0, 30.0), ("words", "word_bonus", -30.0, 30.0),
+        ("words", "unknown_penalty", 0.0, 30.0),
+        ("tokens", "lm_weight", 0.0, 30.0), ("tokens", "token_bonus", -30.0, 30.0),
+    ],
+)  # fmt: skip
+def test_each_weight_reaches_the_search(method: str, name: str, low: float, high: float, tmp_path: Path) -> None:
+    made = decoder(method, tmp_path)
+    assert name in made.tuned
+    scores = [heard("TWO SIX", {6: "N"})]
+    assert made.texts(scores, replace(WEIGHTS, **{name: low})) != made.texts(scores, replace(WEIGHTS, **{name: high}))
+
+
+def test_paths_begin_where_their_tokens_are_heard(tmp_path: Path) -> None:
+    for method in ("greedy", "beam"):
+        (path,) = decoder(method, tmp_path).paths([heard("ONE")], WEIGHTS)
+        assert path.times == [0, 2, 4]
+        assert TOKENS.decode(path.tokens) == "ONE"
+
+
+def test_spaces_are_single_and_inside() -> None:
+    logits = torch.stack([heard(" A  B ")], dim=1)
+    assert greedy(logits, torch.tensor([len(logits)]), TOKENS) == ["A B"]
+
+
+def test_unknown_methods_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"decode\.methods must be some of greedy, .*got 'viterbi'"):
+        methods_of(DecodeConfig(methods=["viterbi"]))
+    with pytest.raises(ValueError, match=r"decode\.lm must name an ARPA file"):
+        methods_of(DecodeConfig(methods=["arpa"]))
+    assert methods_of(DecodeConfig(methods=["greedy"], lm="x.arpa")) == ["greedy", "arpa"]
+
+
+def test_any_arpa_file_of_words_or_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    NgramLM.train([*TEXTS, "café"], 2, smoothing="witten-bell").write(tmp_path / "words.arpa")
+    words = decoder("arpa", tmp_path, replace(SETTINGS, lm=str(tmp_path / "words.arpa")))
+    assert words.texts([heard("TWO ONE", {2: "Q"})], WEIGHTS) == ["TWO ONE"]
+    assert words.name == "beam 32 + word 2-gram of words.arpa"
+    assert "1 of 5 words are not in the alphabet, such as 'café'" in capsys.readouterr().out
+
+    NgramLM.train(TEXTS, 3, labels=["-", *TOKENS.labels[1:]], smoothing="witten-bell").write(tmp_path / "tokens.arpa")
+    tokens = decoder("arpa", tmp_path, replace(SETTINGS, lm=str(tmp_path / "tokens.arpa"), lm_unit="token"))
+    assert tokens.texts([heard("TWO ONE", {2: "Q"})], WEIGHTS) == ["TWO ONE"]
+    assert tokens.tuned == ["lm_weight", "token_bonus"]
+
+
+def test_an_arpa_file_without_a_word_that_can_be_written_is_refused(tmp_path: Path) -> None:
+    NgramLM.train(["un deux"], 1, smoothing="witten-bell").write(tmp_path / "lower.arpa")
+    with pytest.raises(ValueError, match=r"must hold words in the alphabet"):
+        decoder("arpa", tmp_path, replace(SETTINGS, lm=str(tmp_path / "lower.arpa")))
+
+
+def test_search_finds_the_lowest_rate_and_says_what_it_tried() -> None:
+    asked = []
+
+    def rate(weights: Weights) -> tuple[float, float]:
+        asked.append(weights)
+        return 10 * abs(weights.lm_weight - 0.3) + abs(weights.token_bonus - weights.lm_weight - 0.7), 0.0
+
+    best, tried = search(WEIGHTS, ["lm_weight", "token_bonus"], rate)
+    assert (best.lm_weight, best.token_bonus) == (0.3, 1.0)
+    assert (best.word_bonus, best.unknown_penalty) == (WEIGHTS.word_bonus, WEIGHTS.unknown_penalty)
+    assert len(tried) == len(asked) == len(set(asked))
+    assert min(tried, key=lambda row: row["WER"])["lm_weight"] == 0.3
+    assert all(first in GRIDS["lm_weight"] for first in (row["lm_weight"] for row in tried))
+
+
+def test_equal_word_errors_are_settled_by_character_errors_then_by_what_came_first() -> None:
+    best, _ = search(WEIGHTS, ["lm_weight"], lambda weights: (5.0, abs(weights.lm_weight - 0.8)))
+    assert best.lm_weight == 0.8
+    best, _ = search(WEIGHTS, ["lm_weight"], lambda _: (5.0, 5.0))
+    assert best == WEIGHTS
+
+
+def utterances(*speakers: str) -> list[Utterance]:
+    return [Utterance(f"{speaker}-{k}.flac", 1.0, TEXTS[k % len(TEXTS)], speaker) for k, speaker in enumerate(speakers)]
+
+
+def test_halves_share_no_speaker_and_leave_none_out() -> None:
+    some = utterances(*"aabcddea")
+    first, second = halves(some)
+    assert sorted(first + second) == list(range(8))
+    assert not {some[i].speaker for i in first} & {some[i].speaker for i in second}
+    assert first and second
+
+
+def test_no_speaker_is_decoded_with_weights_tuned_on_him(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = utterances(*"aabbccdd")
+    scored = Scored(some, [heard(u.text) for u in some])
+    used: list[tuple[set[str], float]] = []
+    original = Decoder.texts
+
+    def texts(self: Decoder, scores: list[Tensor], weights: Weights) -> list[str]:
+        speakers = {u.speaker for u, s in zip(some, scored.log_probs, strict=True) if any(s is x for x in scores)}
+        used.append((speakers, weights.lm_weight))
+        return original(self, scores, weights)
+
+    def tuned_on(decoder: Decoder, dev: Scored, sets: str) -> tuning.Tuned:
+        return tuning.Tuned(replace(WEIGHTS, lm_weight=0.1 if dev.utterances[0].speaker == "a" else 0.9), {})
+
+    monkeypatch.setattr(Decoder, "texts", texts)
+    monkeypatch.setattr(tuning, "tune", tuned_on)
+    found = across_halves(decoder("tokens", tmp_path), "dev", scored)
+    assert used == [({"a", "c"}, 0.9), ({"b", "d"}, 0.1)]
+    assert found.texts == [u.text for u in some]
+    assert [record["decoded"] for record in found.records] == [["a", "c"], ["b", "d"]]
+    assert "other half" in found.how
+
+
+def test_tuning_lowers_the_error_rate_it_looks_at(tmp_path: Path) -> None:
+    some = utterances(*"abcdefgh")
+    doubts = {len(u.text) // 2: "QXZ"[k % 3] for k, u in enumerate(some)}
+    scored = Scored(some, [heard(u.text, doubts) for u in some])
+    made = decoder("words", tmp_path, replace(SETTINGS, lm_weight=0.0, word_bonus=-9.0, unknown_penalty=0.0))
+    tuned = tune(made, scored, "dev")
+    assert tuned.record["tried"][0]["WER"] > min(row["WER"] for row in tuned.record["tried"]) == 0
+    assert tuned.record["weights"]["unknown_penalty"] in GRIDS["unknown_penalty"]
+
+
+def test_transcripts_are_the_same_alone_and_in_batches_of_32(tiny: Make) -> None:
+    config = tiny()
+    write_corpus(config.root, "many", [" ".join(TEXTS[k:][: 1 + k % 3]) for k in range(8)] * 5, speaker="9")
+    config = tiny("data.test=many", "decode.methods=greedy,beam")
+    path = untrained(config)
+    results, hypotheses, scores = [], [], []
+    for seconds in (0.001, 1000.0):
+        evaluation = Evaluation(path, config)
+        evaluation.config.train.batch_seconds = seconds
+        scores.append(evaluation.scored("many").log_probs)
+        for method in ("greedy", "beam"):
+            results.append(evaluate.evaluate_set(evaluation, "many", method))
+            out = config.exp / f"decode_many_{method}"
+            hypotheses.append(read_trn(out / "hyp.trn"))
+            (out / "result.json").unlink()
+    assert len(scores[0]) == 40
+    for alone, batched in zip(*scores, strict=True):
+        torch.testing.assert_close(alone, batched, atol=1e-5, rtol=0)
+    assert hypotheses[:2] == hypotheses[2:]
+    assert [r["WER"] for r in results[:2]] == [r["WER"] for r in results[2:]]
+    assert any(hypotheses[0].values())
+
+
+def test_every_method_is_written_kept_and_made_anew_where_settings_change(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny()
+    write_corpus(config.root, "dev", TEXTS[:3], speaker="8")
+    words = ["data.test=dev,test", "decode.methods=greedy,words", "decode.beam_size=8"]
+    config = tiny(*words)
+    path = untrained(config)
+    results = evaluate.evaluate(path, config)
+    assert [(r["set"], r["weights"]) for r in results] == [
+        ("dev", ""), ("dev", "weights for each half of its speakers tuned on the other half"),
+        ("test", ""), ("test", "weights tuned on dev"),
+    ]  # fmt: skip
+    printed = capsys.readouterr().out
+    assert printed.count("%WER") == printed.count("%CER") == 4
+    assert "tuned on the other half" in printed
+    for subset in ("dev", "test"):
+        for method, files in [("greedy", 4), ("words", 5)]:
+            assert len(list((config.exp / f"decode_{subset}_{method}").iterdir())) == files
+    folds = json.loads((config.exp / "decode_dev_words" / "tuning.json").read_text())
+    assert [(fold["decoded"], fold["speakers"]) for fold in folds] == [(["7"], ["8"]), (["8"], ["7"])]
+    assert json.loads((config.exp / "lm" / "tuned.json").read_text())["words"]["speakers"] == ["7", "8"]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "score_all", lambda *_: pytest.fail("scored again"))
+        assert evaluate.evaluate(path, config) == results
+    again = evaluate.evaluate(path, tiny(*words, "decode.tune=false"))
+    assert again[1]["weights"] == again[3]["weights"] == "weights of the configuration"
+
+
+def test_one_speaker_tuned_on_himself_is_said(tiny: Make) -> None:
+    config = tiny("data.test=dev", "decode.methods=tokens", "decode.beam_size=4")
+    (result,) = evaluate.evaluate(untrained(config), config)
+    assert result["weights"] == "weights tuned on this very set, which has one speaker: too good"
+
+
+def test_what_cannot_be_read_has_no_frames_and_is_named(tiny: Make) -> None:
+    config = tiny()
+    evaluation = Evaluation(untrained(config), config)
+    some = read_manifests(config, ["test"])
+    Path(some[2].audio_filepath).unlink()
+    scored, failed = score_all(evaluation.model, some, evaluation.config)
+    assert [len(frames) == 0 for frames in scored.log_probs] == [k == 2 for k in range(len(some))]
+    assert len(failed) == 1
+    assert some[2].audio_filepath in failed[0]
+
+
+def test_trn_comes_back_and_the_worst_come_first(tmp_path: Path) -> None:
+    texts = ["A (B) C", "", "ONE"]
+    write_trn(tmp_path / "x.trn", ["1-1", "2-2", "3-3"], texts)
+    assert read_trn(tmp_path / "x.trn") == dict(zip(["1-1", "2-2", "3-3"], texts, strict=True))
+    some = utterances("a", "b", "c")
+    found = worst([(some[0], "ONE"), (some[1], "THREE"), (some[2], "FOUR")], 5)
+    assert [utterance.speaker for utterance, _ in found] == ["b", "c"]
