@@ -93,7 +93,8 @@ class Search:
         from numbactc.kernels.cpu import beam
 
         fate, width = self._state["counts"][beam.FATE], self.settings.width
-        (scores, lm_scores, found), (places, lengths) = np.empty((3, width)), np.empty((2, width), np.int64)
+        scores, lm_scores, found = np.empty((3, width))
+        places, lengths = np.empty(width, np.int32), np.empty(width, np.int64)
         count = 0
         if fate == beam.ALIVE:
             count = beam.rank(self._packed, scores, lm_scores, found, places, lengths)

@@ -29,7 +29,7 @@ from numbactc.kernels.cpu.prefixes import beam_record, prefixes_record
 from numbactc.kernels.cpu.rows import row_is_bad, row_max
 from numbactc.kernels.cpu.scoring import Scorer, last_gain, stand_at_child, stand_at_root
 from numbactc.kernels.cpu.selection import sort_descending
-from numbactc.kernels.jit import entry, inlined, linked
+from numbactc.kernels.jit import entry, linked
 from numbactc.kernels.packed import Packed, packed, record
 
 ODD, SIZE, FRAMES, EXPONENT, FATE, MOVED = range(6)
@@ -122,7 +122,7 @@ def advance(search, row, storage, strides, utterance, begin, end):
     return end
 
 
-@inlined
+@linked
 def beams_of(state):
     """The beam of the last frame, and the one for the next."""
     if state.counts[ODD] == 0:
@@ -130,7 +130,7 @@ def beams_of(state):
     return state.odd, state.even
 
 
-@inlined
+@linked
 def read_row(storage, start, stride, row):
     """A frame's scores as float64; in a loop of its own where they are neighbours, which becomes vector code."""
     if stride == 1:
@@ -175,7 +175,7 @@ def propose(old, new, highest, state, work, settings, scorer):
     tokens = likely_tokens(best_before, bound, highest, frame, settings, scorer.ceilings, work)
     if tokens > 4:
         bound, tokens = raise_bound(bound, best_place, size, tokens, old, prefixes, settings, scorer, work)
-    candidates = 0
+    candidates = np.int64(0)
     if tokens > 0:
         sort_descending(work.likelihood, work.tokens, tokens)
         candidates = extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work)
@@ -191,7 +191,7 @@ def survivors(old, new, size, candidates, best, state, work, settings, scorer):
     least, ties = entrance(size, candidates, settings, work)
     floor = max(IMPOSSIBLE, best * settings.keep)
     factor = rescaling(best, state)
-    kept = 0
+    kept = np.int64(0)
     for i in range(size):
         mass = work.stay[i]
         if mass >= floor and (mass > least or (mass == least and ties > 0)):
@@ -204,13 +204,13 @@ def survivors(old, new, size, candidates, best, state, work, settings, scorer):
         if mass >= floor and (mass > least or (mass == least and ties > 0)):
             ties -= mass == least
             add_extension(
-                old, work.entry[i], work.token[i], mass * factor, new, kept, frame, prefixes, scorer, work
+                old, np.int64(work.entry[i]), work.token[i], mass * factor, new, kept, frame, prefixes, scorer, work
             )
             kept += 1
     return kept
 
 
-@inlined
+@linked
 def rescaling(best, state):
     """A power of two that brings probabilities back to where products neither vanish nor overflow; 1 as a rule."""
     if 1e-20 < best < 1e20 or best == 0.0:
@@ -220,7 +220,7 @@ def rescaling(best, state):
     return math.ldexp(1.0, -exponent)
 
 
-@inlined
+@linked
 def move(beam, here, there, factor):
     beam.blank[there], beam.label[there] = beam.blank[here] * factor, beam.label[here] * factor
     if here != there:
@@ -253,7 +253,7 @@ def rank(search, scores, nats, found, places, lengths):
         search: a packed `Search`.
         scores, nats: (W,) float64 output: scores, and what the language model gives them.
         found: (W,) float64 output: log-probabilities of the tokens alone, as far as the beam has their paths.
-        places, lengths: (W,) int64 output: places in the beam, and how many tokens they have.
+        places, lengths: (W,) int32 and int64 output: places in the beam, and how many tokens they have.
 
     Returns:
         How many there are.
@@ -304,7 +304,7 @@ def spell(search, places, lengths, tokens, times):
     places, lengths, tokens, times = packed(places), packed(lengths), packed(tokens), packed(times)
     state = search.state
     beam, _ = beams_of(state)
-    start = 0
+    start = np.int64(0)
     for i in range(places.size):
         place, stop = places[i], start + lengths[i]
         _, moment = best_path(beam, place)

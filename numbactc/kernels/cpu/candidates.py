@@ -14,7 +14,7 @@ from numbactc.kernels.cpu.hashing import EMPTY, scattered
 from numbactc.kernels.cpu.prefixes import COLLECTIONS, fill, moment_after, place_of
 from numbactc.kernels.cpu.scoring import factor_of
 from numbactc.kernels.cpu.selection import kth_largest, make_heap, push
-from numbactc.kernels.jit import inlined, linked
+from numbactc.kernels.jit import linked
 from numbactc.kernels.packed import record
 
 IMPOSSIBLE = 1e-280
@@ -76,7 +76,7 @@ def workspace_record(width: int, classes: int, scored: bool) -> Any:
     )
 
 
-@inlined
+@linked
 def emission_of(token, highest, frame, work):
     """exp(score - highest), computed once for each class and frame."""
     if work.computed[token] != frame:
@@ -130,7 +130,7 @@ def stay(old, new, size, highest, frame, settings, prefixes, work):
     return best_before, best_place, best, worst
 
 
-@inlined
+@linked
 def best_path(beam, i):
     """The best path of a prefix and its moment."""
     if beam.best_blank[i] >= beam.best_label[i]:
@@ -138,7 +138,7 @@ def best_path(beam, i):
     return beam.best_label[i], np.int64(beam.moment_label[i])
 
 
-@inlined
+@linked
 def leaving(beam, i, repeats):
     """How likely a prefix is, its best path and moment: of paths that end in a blank, if a token repeats the last."""
     if repeats:
@@ -177,7 +177,7 @@ def mark_children(place, prefixes, beam, work):
     return mark
 
 
-@inlined
+@linked
 def factor(place, token, old, prefixes, scorer, work):
     """What scoring multiplies an extension's probability by."""
     node = np.int64(old.node[place])
@@ -203,12 +203,12 @@ def raise_bound(bound, place, size, tokens, old, prefixes, settings, scorer, wor
         return bound, tokens
     least = 0.0
     if scorer.active and tokens > settings.width:  # scoring takes time: that of the most promising will do
-        copy(work.likelihood, tokens, work.pool, 0)
+        copy(work.likelihood, tokens, work.pool)
         least = kth_largest(work.pool, tokens, settings.width)
     mark = mark_children(place, prefixes, old, work)
     last = prefixes.token[old.node[place]]
     before = old.blank[place] + old.label[place]
-    copy(work.stay, size, work.pool, 0)
+    copy(work.stay, size, work.pool)
     count = size
     for i in range(tokens):
         token = np.int64(work.tokens[i])
@@ -235,7 +235,7 @@ def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, wor
 
     Where scoring takes time, the bound is what the W-th best reaches of all that are known so far.
     """
-    count, known = 0, 0
+    count, known = np.int64(0), np.int64(0)
     for turn in range(size):
         place = best_place + turn
         if place >= size:
@@ -258,7 +258,7 @@ def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, wor
                 if mass < bound:
                     continue
                 if known == 0:
-                    copy(work.stay, size, work.heap, 0)
+                    copy(work.stay, size, work.heap)
                     make_heap(work.heap, size)
                     known = size
                 known = push(work.heap, known, settings.width, mass)
@@ -273,10 +273,10 @@ def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, wor
     return count
 
 
-@inlined
-def copy(values, count, to, start):
+@linked
+def copy(values, count, to):
     for i in range(count):
-        to[start + i] = values[i]
+        to[i] = values[i]
 
 
 @linked
@@ -284,8 +284,9 @@ def entrance(size, count, settings, work):
     """What a prefix must reach to be among the W most likely, and how many that equal it find a place."""
     if size + count <= settings.width:
         return 0.0, np.int64(size + count)
-    copy(work.stay, size, work.pool, 0)
-    copy(work.mass, count, work.pool, size)
+    copy(work.stay, size, work.pool)
+    for i in range(count):
+        work.pool[size + i] = work.mass[i]
     least = kth_largest(work.pool, size + count, settings.width)
     ties = settings.width
     for i in range(settings.width):

@@ -19,7 +19,7 @@ import numpy as np
 
 from numbactc.kernels.cpu.hashing import EMPTY, capacity, find, insert
 from numbactc.kernels.cpu.scoring import standing_record
-from numbactc.kernels.jit import inlined, linked
+from numbactc.kernels.jit import linked
 from numbactc.kernels.packed import record
 
 ROOT = 0
@@ -77,7 +77,7 @@ def beam_record(width: int) -> Any:
     )
 
 
-@inlined
+@linked
 def fill(values, count, value):
     """Give the first ones all the same value."""
     for i in range(count):
@@ -95,14 +95,14 @@ def plant(prefixes: np.ndarray, beam: np.ndarray) -> None:
     beam["moment_blank"][0] = beam["moment_label"][0] = NEVER
 
 
-@inlined
+@linked
 def place_of(node, prefixes, beam, size):
     """Where in the beam a node is; -1 if it is not."""
     place = np.int64(prefixes.place[node])
     return place if place < size and beam.node[place] == node else np.int64(-1)
 
 
-@inlined
+@linked
 def child_of(node, token, prefixes, classes):
     """The node one token further, which is added if there is none, and whether it was."""
     key = np.int64(node) * classes + token
@@ -118,7 +118,7 @@ def child_of(node, token, prefixes, classes):
     return child, True
 
 
-@inlined
+@linked
 def moment_after(moment, frame, prefixes):
     """A token begins in this frame."""
     new = prefixes.used[MOMENTS]
@@ -148,7 +148,7 @@ def collect_nodes(beam, size, prefixes):
     """Keep the beam's nodes and their ancestors, in their order."""
     renamed, parent, token = prefixes.renamed, prefixes.parent, prefixes.token
     mark_chains(beam.node, size, parent, renamed, prefixes.used[NODES])
-    count = 0
+    count = np.int64(0)
     for old in range(prefixes.used[NODES]):
         if renamed[old] >= 0:
             renamed[old] = count
@@ -163,7 +163,7 @@ def collect_nodes(beam, size, prefixes):
         prefixes.place[beam.node[i]] = i
 
 
-@inlined
+@linked
 def move_standing(standing, old, new):
     standing.factor[new], standing.nats[new] = standing.factor[old], standing.nats[old]
     standing.context[new], standing.spelling[new] = standing.context[old], standing.spelling[old]

@@ -13,7 +13,7 @@ from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu.hashing import insert
 from numbactc.kernels.cpu.ngram import advance
 from numbactc.kernels.cpu.trie import child
-from numbactc.kernels.jit import entry, inlined, linked
+from numbactc.kernels.jit import entry, linked
 from numbactc.kernels.packed import Packed, record
 
 NO_MODEL, OF_TOKENS, OF_WORDS = range(3)
@@ -126,7 +126,7 @@ def gain(scorer, standing, prefixes, node, token):
     return total + weighted(scorer, nats), nats, context, spelling, hot
 
 
-@inlined
+@linked
 def weighted(scorer, nats):
     """What nats of the language model add to the score; nothing with a weight of 0, be they -inf."""
     return scorer.weight * nats if scorer.weight > 0.0 else 0.0

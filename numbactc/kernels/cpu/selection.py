@@ -1,5 +1,7 @@
 """The largest of some numbers, and their order."""
 
+import numpy as np
+
 from numbactc.kernels.jit import linked
 
 
@@ -81,7 +83,7 @@ def push(values, count, width, value):
     if count == width:
         if value > values[0]:
             values[0] = value
-            sink(values, 0, count)
+            sink(values, np.int64(0), count)
         return count
     i = count
     while i > 0 and values[(i - 1) >> 1] > value:
