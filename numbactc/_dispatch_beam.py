@@ -47,8 +47,10 @@ class Search:
 
     def __init__(self, classes: int, settings: "Settings", scorer: "Packed") -> None:
         from numbactc.kernels.cpu.beam import state_record
+        from numbactc.kernels.packed import Packed
 
         self.classes, self.settings, self.scorer = classes, settings, scorer
+        self._packed_settings = Packed(settings)
         width = settings.width
         nodes = SMALLEST
         while nodes < 8 * width:
@@ -63,7 +65,7 @@ class Search:
         width, scored = self.settings.width, self.scorer.content.active
         work = np.zeros((), candidates.workspace_record(width, self.classes, scored))
         self._state, self._row = state, work["row"]
-        self._packed = Packed(beam.Search(Packed(state), Packed(work), Packed(self.settings), self.scorer))
+        self._packed = Packed(beam.Search(Packed(state), Packed(work), self._packed_settings, self.scorer))
 
     def restart(self) -> "Search":
         from numbactc.kernels.cpu import beam
@@ -74,7 +76,9 @@ class Search:
     def copy(self) -> "Search":
         """The same search, which from here on goes its own way."""
         other = copy(self)
-        other._set(self._state.copy())
+        # as bytes: NumPy would go from field to field
+        memory = self._state.reshape(1).view(np.uint8).copy()
+        other._set(memory.view(self._state.dtype).reshape(()))
         return other
 
     def advance(self, scores: Tensor, utterance: int, frames: int) -> None:

@@ -47,12 +47,16 @@ class PackedArray(types.Type):
 
 
 class PackedFields(types.Type):
-    """Numba's type of what is packed. Functions are named by the types of their arguments: its own name is short."""
+    """Numba's type of what is packed, with the row of the table in which each field begins.
 
-    def __init__(self, names: tuple[str, ...], kinds: tuple[types.Type, ...]) -> None:
-        super().__init__(f"packed.{sha256(repr((names, kinds)).encode()).hexdigest()[:12]}")
-        self.places = {name: place for place, name in enumerate(names)}
-        self.kinds = dict(zip(names, kinds, strict=True))
+    Of a record within a record the rows are there, of other tables the address. Functions are named by the types of
+    their arguments: the name of this one is short.
+    """
+
+    def __init__(self, fields: dict[str, tuple[int, types.Type]], is_record: bool) -> None:
+        super().__init__(f"packed.{sha256(repr((fields, is_record)).encode()).hexdigest()[:12]}")
+        self.fields = fields
+        self.is_record = is_record
 
 
 class Packed:
@@ -68,9 +72,8 @@ class Packed:
     def __init__(self, content: Any) -> None:
         self.content = content
         if isinstance(content, np.ndarray):
-            self.kind, words, inner = _layout(content.dtype)
-            self._words = words.copy()
-            self._words[:, 0] += np.where(inner, self._words.ctypes.data, content.ctypes.data)
+            self.kind, table = _layout(content.dtype)
+            self._words = table + [content.ctypes.data, 0]
         else:
             self.kind = _kind_of(type(content), *map(_field_key, content))
             self._words = np.array([_words_of(value) for value in content], np.int64)
@@ -82,28 +85,25 @@ class Packed:
 
 
 @lru_cache
-def _layout(record: np.dtype[Any]) -> tuple[PackedFields, np.ndarray, np.ndarray]:
-    """Of a record: its type; its words, with addresses from the record on; which of them are tables, from here on."""
-    names = record.names or ()
-    kinds: list[types.Type] = []
-    words, inner = np.zeros((len(names), 2), np.int64), np.zeros(len(names), bool)
-    for row, name in enumerate(names):
+def _layout(record: np.dtype[Any]) -> tuple[PackedFields, np.ndarray]:
+    """The type of a record, and its table: how far from its beginning the arrays are, and their sizes."""
+    fields: dict[str, tuple[int, types.Type]] = {}
+    rows: list[Any] = []
+    for name in record.names or ():
         field, offset = record[name], record.fields[name][1]
         if field.subdtype is None:
-            kind, more, more_inner = _layout(field)
-            words[row, 0], inner[row] = words.nbytes, True
-            more = more + np.where(more_inner[:, None], [words.nbytes, 0], [offset, 0])
-            words, inner = np.concatenate([words, more]), np.concatenate([inner, more_inner])
+            kind, table = _layout(field)
+            more = table + [offset, 0]
         else:
-            kind = PackedArray(from_dtype(field.base))
-            words[row] = offset, field.shape[0]
-        kinds.append(kind)
-    return PackedFields(names, tuple(kinds)), words, inner
+            kind, more = PackedArray(from_dtype(field.base)), [(offset, field.shape[0])]
+        fields[name] = len(rows), kind
+        rows.extend(more)
+    return PackedFields(fields, True), np.array(rows, np.int64)
 
 
 @lru_cache
 def _kind_of(named_tuple: Any, *keys: Any) -> PackedFields:
-    return PackedFields(named_tuple._fields, tuple(map(_field_kind, keys)))
+    return PackedFields(dict(zip(named_tuple._fields, enumerate(map(_field_kind, keys)), strict=True)), False)
 
 
 def _field_key(value: Any) -> Any:
@@ -162,17 +162,19 @@ class PackedFieldsAttributes(AttributeTemplate):
     key = PackedFields
 
     def generic_resolve(self, kind: PackedFields, name: str) -> Any:
-        return kind.kinds.get(name)
+        return kind.fields[name][1] if name in kind.fields else None
 
 
 @lower_getattr_generic(PackedFields)
 def get_field(context: Any, builder: Any, kind: PackedFields, table: Any, name: str) -> Any:
-    field, place = kind.kinds[name], 2 * kind.places[name]
-    word = _word(builder, table, place)
+    row, field = kind.fields[name]
+    if isinstance(field, PackedFields) and kind.is_record:
+        return builder.gep(table, [ir.Constant(WORD, 2 * row)])
+    word = _word(builder, table, 2 * row)
     if isinstance(field, PackedArray):
         array = cgutils.create_struct_proxy(field)(context, builder)
         array.data = builder.inttoptr(word, array.data.type)
-        array.size = _word(builder, table, place + 1)
+        array.size = _word(builder, table, 2 * row + 1)
         return array._getvalue()
     if isinstance(field, PackedFields):
         return builder.inttoptr(word, table.type)
