@@ -73,9 +73,9 @@ class Packed:
         self.content = content
         if isinstance(content, np.ndarray):
             self.kind, table = _layout(content.dtype)
-            self._words = table + [content.ctypes.data, 0]
+            self._words = table + np.array([content.ctypes.data, 0])
         else:
-            self.kind = _kind_of(type(content), *map(_field_key, content))
+            self.kind = _kind_of(content.__class__, *map(_field_key, content))
             self._words = np.array([_words_of(value) for value in content], np.int64)
         self.address = self._words.ctypes.data
 
@@ -85,15 +85,15 @@ class Packed:
 
 
 @lru_cache
-def _layout(record: np.dtype[Any]) -> tuple[PackedFields, np.ndarray]:
+def _layout(record: Any) -> tuple[PackedFields, np.ndarray]:
     """The type of a record, and its table: how far from its beginning the arrays are, and their sizes."""
     fields: dict[str, tuple[int, types.Type]] = {}
     rows: list[Any] = []
-    for name in record.names or ():
+    for name in record.names:
         field, offset = record[name], record.fields[name][1]
         if field.subdtype is None:
             kind, table = _layout(field)
-            more = table + [offset, 0]
+            more = table + np.array([offset, 0])
         else:
             kind, more = PackedArray(from_dtype(field.base)), [(offset, field.shape[0])]
         fields[name] = len(rows), kind

@@ -33,8 +33,9 @@ from numbactc.kernels.jit import entry, linked
 from numbactc.kernels.packed import Packed, packed, record
 
 ODD, SIZE, FRAMES, EXPONENT, FATE, MOVED = range(6)
-"""Places in a state's `counts`: whether the last frame's beam is the odd one, how many prefixes are in it, how many frames
-have been read, the scale's exponent, how the search fares, and whether the prefixes have just moved to larger arrays."""
+"""Places in a state's `counts`: whether the last frame's beam is the odd one, how many prefixes are in it, how many
+frames have been read, the scale's exponent, how the search fares, and whether the prefixes have moved to larger arrays
+since, where their table is to be filled again."""
 
 ALIVE, IMPASSE, NOT_A_NUMBER = range(3)
 """What FATE says: all is well; no path has a probability; a score was NaN or +inf."""

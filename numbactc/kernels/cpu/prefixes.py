@@ -34,9 +34,10 @@ NODES, MOMENTS, COLLECTIONS = range(3)
 
 @lru_cache
 def prefixes_record(nodes: int, scored: bool) -> Any:
-    """Room for P nodes and M = 2 P moments. Parents have smaller numbers than children, earlier moments than later ones.
+    """Room for P nodes and M = 2 P moments.
 
-    Where nothing is to be scored there is only the root's standing.
+    Parents have smaller numbers than children, earlier moments than later ones. Where nothing is to be scored there is
+    only the root's standing.
     """
     moments, slots = 2 * nodes, capacity(nodes)
     return record(
@@ -88,11 +89,11 @@ def plant(prefixes: np.ndarray, beam: np.ndarray) -> None:
     """The root alone, in the beam, and its empty path."""
     prefixes["keys"][:] = EMPTY
     prefixes["used"][:] = 1, 1, 0
-    for name, value in (("parent", ROOT), ("token", -1), ("place", 0), ("before", NEVER), ("frame", -1)):
-        prefixes[name][0] = value
-    for name, value in (("node", ROOT), ("blank", 1.0), ("label", 0.0), ("best_blank", 0.0), ("best_label", -np.inf)):
+    for name, number in {"parent": ROOT, "token": -1, "place": 0, "before": NEVER, "frame": -1}.items():
+        prefixes[name][0] = number
+    for name, value in {"blank": 1.0, "label": 0.0, "best_blank": 0.0, "best_label": -np.inf}.items():
         beam[name][0] = value
-    beam["moment_blank"][0] = beam["moment_label"][0] = NEVER
+    beam["node"][0], beam["moment_blank"][0], beam["moment_label"][0] = ROOT, NEVER, NEVER
 
 
 @linked
