@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls, GpuPeer
 from benchmarks.gpu_report import write
 from benchmarks.gpu_tasks import TASKS
 from benchmarks.peers import version_of
-from benchmarks.rows import OK, GpuRow, as_row, failed, not_installed
+from benchmarks.rows import OK, TIME_IS_UP, GpuRow, KernelTime, as_row, failed, not_installed
 from benchmarks.shapes import GPU_DTYPES, GPU_SHAPES, Problem, Shape, draw
 from benchmarks.timing import spread, take_turns
 
@@ -71,30 +72,43 @@ def host_us(calls: GpuCalls, what: str) -> list[float]:
     return samples
 
 
-def kernels_us(calls: GpuCalls, what: str, device: str) -> list[tuple[str, float]]:
-    """Every kernel and copy of one call, with its time on the GPU."""
+def kernels_us(calls: GpuCalls, what: str, device: str) -> list[KernelTime]:
+    """Every kernel and copy of one call by name: how often it ran, and its time on the GPU, all together."""
     if not device.startswith("cuda"):
         return []
     torch = importlib.import_module("torch")
     activities = torch.profiler.ProfilerActivity
-    for _ in range(2):  # the first one of a process may come too late for the first kernels
-        with torch.profiler.profile(activities=[activities.CPU, activities.CUDA]) as seen:
+    found: dict[str, list[float]] = {}
+    for _ in range(3):  # the first one of a process may come too late for the first kernels
+        with torch.profiler.profile(activities=[activities.CPU, activities.CUDA], acc_events=True) as seen:
             calls.calls[what]()
             calls.wait()
-            torch.cuda.synchronize()
-        on_gpu = [event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    return [(event.name, round(event.time_range.elapsed_us(), 2)) for event in on_gpu]
+        for event in seen.events():
+            if event.device_type == torch.autograd.DeviceType.CUDA:
+                found.setdefault(event.name, []).append(event.time_range.elapsed_us())
+        if found:
+            break
+    return [(name, len(each), round(sum(each), 2)) for name, each in found.items()]
 
 
 def measure_shape(
-    shape: Shape, dtype: str, peers: Sequence[str], device: str, rounds: int, budget_s: float
+    shape: Shape,
+    dtype: str,
+    peers: Sequence[str],
+    device: str,
+    rounds: int,
+    budget_s: float,
+    time_left: Callable[[], float] = lambda: math.inf,
 ) -> list[GpuRow]:
-    """The rows of one shape and dtype. `budget_s` is for one pass of all peers together, and for each task."""
+    """The rows of one shape and dtype. `budget_s` is for one pass of all peers together, and for each task.
+
+    Peers are left out when no `time_left`, in seconds.
+    """
     problem = draw(shape)
     rows = []
     for passes, everyone in [(PASSES, GPU_PEERS), *(((task,), everyone) for task, everyone in TASKS.items())]:
         chosen = {name: peer for name, peer in everyone.items() if name in peers}
-        rows += _measure_peers(shape, problem, dtype, chosen, passes, device, rounds, budget_s)
+        rows += _measure_peers(shape, problem, dtype, chosen, passes, device, rounds, budget_s, time_left)
     return rows
 
 
@@ -107,6 +121,7 @@ def _measure_peers(
     device: str,
     rounds: int,
     budget_s: float,
+    time_left: Callable[[], float],
 ) -> list[GpuRow]:
     rows = []
     loaded: dict[str, GpuCalls] = {}
@@ -120,7 +135,7 @@ def _measure_peers(
             except Exception as error:  # a peer that fails is a row of the table, not the end of the run
                 status[name] = failed(error)
     for what in passes:
-        rows += _measure_pass(shape, dtype, what, peers, loaded, dict(status), device, rounds, budget_s)
+        rows += _measure_pass(shape, dtype, what, peers, loaded, dict(status), device, rounds, budget_s, time_left)
     return rows
 
 
@@ -134,6 +149,7 @@ def _measure_pass(
     device: str,
     rounds: int,
     budget_s: float,
+    time_left: Callable[[], float],
 ) -> list[GpuRow]:
     rows = {
         name: GpuRow(
@@ -144,14 +160,19 @@ def _measure_pass(
     }  # fmt: skip
     counts: dict[str, int] = {}
     for name, calls in loaded.items():
+        if time_left() <= 0 and name != OURS:
+            rows[name] = replace(rows[name], status=TIME_IS_UP)
+            continue
         try:
             start = time.perf_counter()
             sample(calls, what, 1)
             first_ms = (time.perf_counter() - start) * 1e3
-            seen = kernels_us(calls, what, device)
-            must_run = peers[name].must_run
-            if must_run is not None and not must_run([kernel for kernel, _ in seen]):
-                raise RuntimeError(f"{peers[name].label} did not run: {', '.join(kernel for kernel, _ in seen)}")
+            must_run, seen = peers[name].must_run, list[KernelTime]()
+            if must_run is not None:
+                seen = kernels_us(calls, what, device)
+                names = [kernel for kernel, _, _ in seen]
+                if not must_run(names):
+                    raise RuntimeError(f"{peers[name].label} did not run: {', '.join(names)}")
             counts[name] = calls_in_a_sample(calls, what)
             rows[name] = replace(
                 rows[name],
@@ -163,7 +184,7 @@ def _measure_pass(
         except Exception as error:  # as above
             rows[name] = replace(rows[name], status=failed(error))
     turns = {name: lambda name=name: sample(loaded[name], what, counts[name]) for name in counts}
-    for name, milliseconds in take_turns(turns, rounds, budget_s).items():
+    for name, milliseconds in take_turns(turns, rounds, min(budget_s, max(time_left(), 0.0))).items():
         samples = [1e3 * each / counts[name] for each in milliseconds]
         rows[name] = replace(
             rows[name], repeats=len(samples), time_us=spread(samples),
@@ -233,6 +254,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(ALL_PEERS))
     parser.add_argument("--rounds", type=int, default=21, help="samples of each call")
     parser.add_argument("--budget", type=float, default=3.0, help="seconds for one pass of one shape, all peers")
+    parser.add_argument("--limit", type=float, default=400.0, help="seconds for everything; then peers are left out")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/gpu.json")
     return parser.parse_args(arguments)
 
@@ -251,8 +273,9 @@ def main(arguments: list[str] | None = None) -> None:
         for dtype in options.dtypes.split(","):
             print(f"{name}, {dtype}", file=sys.stderr, flush=True)
             rows += measure_shape(
-                GPU_SHAPES[name], dtype, options.peers.split(","), "cuda", options.rounds, options.budget
-            )
+                GPU_SHAPES[name], dtype, options.peers.split(","), "cuda", options.rounds, options.budget,
+                lambda: options.limit - (time.perf_counter() - start),
+            )  # fmt: skip
     document = {
         "environment": describe(shlex.join(["python", "-m", "benchmarks.gpu", *given])) | {"gpu": describe_gpu()},
         "copy_bytes_per_s": rate,

@@ -44,7 +44,9 @@ class GpuPeer:
     load: Callable[[Problem, str, str], GpuCalls]
     """Called with the problem, the dtype's name and the device's."""
     must_run: Callable[[list[str]], bool] | None = None
-    """Given the names of the kernels that ran: whether this is the peer that it claims to be."""
+    """Given the names of the kernels that ran: whether this is the peer that it claims to be. Where it is None, nobody
+    looks: a peer of a hundred thousand kernels takes seconds to be profiled.
+    """
 
     @property
     def missing(self) -> list[str]:
@@ -139,13 +141,18 @@ def load_torch_cudnn(problem: Problem, dtype: str, device: str) -> GpuCalls:
 
 
 def ran_cudnn(kernels: list[str]) -> bool:
-    """CTC kernels ran, and PyTorch's own, which are called ctc_loss_log_alpha and the like, did not."""
-    return not any("ctc_loss_" in name for name in kernels) and any("ctc" in name.lower() for name in kernels)
+    """cuDNN's ran, which take a `cudnnCTCLossStruct`, and PyTorch's own, `ctc_loss_log_alpha` and the like, did not."""
+    return not any("ctc_loss_" in name for name in kernels) and any("cudnnCTC" in name for name in kernels)
 
 
 def ran_native(kernels: list[str]) -> bool:
     """PyTorch's own ran; where the profiler sees no kernels at all, nothing speaks against it."""
     return not kernels or any("ctc_loss_" in name for name in kernels)
+
+
+def ran_ours(kernels: list[str]) -> bool:
+    """Kernels by the names that `numbactc.kernels.cuda.launch.symbol` gives them; no kernels as above."""
+    return not kernels or any("numbactc_lattice_" in name for name in kernels)
 
 
 def load_optax(problem: Problem, dtype: str, device: str) -> GpuCalls:
@@ -198,7 +205,7 @@ OURS = "numbactc"
 GPU_PEERS: dict[str, GpuPeer] = {
     peer.name: peer
     for peer in (
-        GpuPeer(OURS, "numbactc", ("numbactc", "numba", "torch"), load_numbactc),
+        GpuPeer(OURS, "numbactc", ("numbactc", "numba", "torch"), load_numbactc, ran_ours),
         GpuPeer("torch-native", "PyTorch", ("torch",), load_torch_native, ran_native),
         GpuPeer("torch-cudnn", "PyTorch, cuDNN", ("torch",), load_torch_cudnn, ran_cudnn),
         GpuPeer("optax", "optax", ("optax", "jax"), load_optax),

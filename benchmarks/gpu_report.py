@@ -72,8 +72,8 @@ def bounds_table(rows: list[Row]) -> str:
     lines = []
     for row in rows:
         if row["peer"] == OURS and row["what"] == "forward_backward" and row["time_us"]:
-            lattice = sum(time for kernel, time in row["kernels_us"] if "lattice" in kernel)
-            total = sum(time for _, time in row["kernels_us"])
+            lattice = sum(time for kernel, _, time in row["kernels_us"] if "lattice" in kernel)
+            total = sum(time for _, _, time in row["kernels_us"])
             share = row["time_us"]["median"] / row["bandwidth_us"] if row["bandwidth_us"] else None
             lines.append(
                 [

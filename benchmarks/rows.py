@@ -9,8 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 OK = "ok"
+TIME_IS_UP = "left out: the time of the run was up"
 Row = dict[str, Any]
 """A row as it lies in the JSON file."""
+
+KernelTime = tuple[str, int, float]
+"""Name of a kernel, how often it ran, microseconds of all its runs together."""
 
 
 def not_installed(modules: list[str]) -> str:
@@ -130,7 +134,8 @@ class GpuRow:
 
     `time_us` is a call's share of many queued one behind the other, until the last is done: what a busy GPU needs, or
     the host where it is slower. `host_us` is how long one call keeps the host, on an idle GPU. `peak_bytes` is what a
-    call takes beyond its logits, result included. `kernels_us` has every kernel of one call, as the profiler saw them.
+    call takes beyond its logits, result included. `kernels_us` has the kernels of one call, as the profiler saw them,
+    where they prove who ran.
     `ratio` is the fastest peer's median over ours, `floor` the ratio that is asked; `bandwidth_us` the time that
     `bytes_per_score` take at the measured rate of a copy.
     """
@@ -150,7 +155,7 @@ class GpuRow:
     time_us: Spread | None = None
     host_us: Spread | None = None
     peak_bytes: int | None = None
-    kernels_us: tuple[tuple[str, float], ...] = ()
+    kernels_us: tuple[KernelTime, ...] = ()
     ratio: float | None = None
     floor: float | None = None
     bandwidth_us: float | None = None

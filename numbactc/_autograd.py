@@ -13,7 +13,7 @@ def ctc(scores: Tensor, problem: _devices.Problem) -> Tensor:
     """Losses (N,) in float64 of scores (T, N, C); what a gradient needs is done only where one can be asked for."""
     if not (torch.is_grad_enabled() and scores.requires_grad):
         return _devices.forward(scores, problem, keep=False)[0]
-    # the form that torch.func wants costs a tenth of a millisecond more a call, for it inspects its own signature
+    # the form that torch.func wants takes longer at every call, for it inspects its own signature
     transformed = torch._C._are_functorch_transforms_active()
     losses: Tensor = TransformableCTC.apply(scores, problem)[0] if transformed else CTC.apply(scores, problem)
     return losses

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from numbactc import _devices
+from numbactc import _devices, _dispatch_texts, _threads
 from numbactc._dispatch_beam import Found
 from numbactc._validation_decoding import Utterances
 
@@ -54,26 +54,32 @@ def _at_least_one(found: Found) -> Found:
 
 
 def _log_probs(found: list[Found], utterances: Utterances) -> list[np.ndarray]:
-    """The exact log-probability of each text: one loss for the batch, or one for each utterance that has several."""
-    scores, lengths, blank = utterances
-    if all(some.scores.size == 1 for some in found):
-        tokens = np.concatenate([np.zeros(0, np.int64), *(some.tokens for some in found)])
-        counts = [int(some.lengths[0]) for some in found]
-        return list(np.split(_log_prob(scores, tokens, lengths.tolist(), counts, blank), len(found))) if found else []
-    results = []
-    for n, some in enumerate(found):
-        # the same scores for every text: a stride of 0, no copy
-        repeated = scores[:, n : n + 1].expand(-1, some.scores.size, -1)
-        frames = [int(lengths[n])] * some.scores.size
-        results.append(_log_prob(repeated, some.tokens, frames, some.lengths.tolist(), blank))
+    """The exact log-probability of each text."""
+    scores, frames, blank = utterances
+    results = [np.full(some.scores.size, math.nan) for some in found]
+
+    def run(some: np.ndarray) -> None:
+        for n in some.tolist():
+            _, _, least, lengths, tokens, _, is_number = found[n]
+            if is_number:
+                exact = _dispatch_texts.log_probs(scores, n, int(frames[n]), blank, tokens, lengths, least.min())
+                results[n] = _by_loss(n, found[n], utterances) if exact is None else exact
+
+    _threads.share(run, len(found), lambda: frames * np.array([20 + some.scores.size for some in found]))
     return results
 
 
-def _log_prob(scores: Tensor, tokens: np.ndarray, frames: list[int], counts: list[int], blank: int) -> np.ndarray:
-    """Nats, in float64, for utterances (T, N, C) and as many texts, which are concatenated."""
-    problem = _devices.prepare(scores, torch.from_numpy(tokens), frames, counts, blank, False, False, True)
-    losses, _ = _devices.forward(scores, problem, keep=False)
-    return 0.0 - losses.numpy()
+def _by_loss(utterance: int, found: Found, utterances: Utterances) -> np.ndarray:
+    """The same by the loss, whose numbers have exponents apart: at any distance, but text by text."""
+    scores, frames, blank = utterances
+    # the same scores for every text: a stride of 0, no copy
+    repeated = scores[:, utterance : utterance + 1].expand(-1, found.scores.size, -1)
+    lengths = [int(frames[utterance])] * found.scores.size
+    tokens = torch.from_numpy(found.tokens)
+    problem = _devices.prepare(repeated, tokens, lengths, found.lengths.tolist(), blank, False, False, True)
+    losses, _ = _devices.forward(repeated, problem, keep=False)
+    exact: np.ndarray = 0.0 - losses.numpy()
+    return exact
 
 
 def _hypotheses_of(found: Found, log_probs: np.ndarray, rescore: bool) -> list[Hypothesis]:

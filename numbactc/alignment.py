@@ -103,8 +103,8 @@ def forced_align(
         Sums are in float64 from the first frame on, whatever the dtype: a path over 200,000 frames is exact to some
         1e-8 nats, and of scores in half precision no digit is lost.
 
-        No table of T * L is kept. On a CPU each thread takes a few megabytes and less than 300 bytes a frame: 15 MB for
-        60,000 frames and 8,000 labels, 56 MB for 200,000 and 50,000.
+        No table of T * L is kept. On a CPU each thread takes a few megabytes and less than 300 bytes a frame, however
+        many labels there are; `benchmarks/results/decode.md` has what was measured.
 
         On a GPU the scores stay there, and all utterances are done at once: targets go there in one copy, spans come
         back in one, and the call waits for them. Paths and scores are those of the CPU, bit for bit. It takes a twelfth

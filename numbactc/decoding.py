@@ -107,7 +107,7 @@ def beam_search_decode(
     boundary: int | None = None,
     beam_threshold: float | None = None,
     token_threshold: float | None = None,
-    rescore: bool = False,
+    rescore: bool = True,
 ) -> list[list[Hypothesis]]:
     r"""The most likely texts of each utterance, by prefix beam search.
 
@@ -153,7 +153,8 @@ def beam_search_decode(
         beam_threshold: nats, at least 0: drop beginnings that are less likely than the best one by more than this.
         token_threshold: nats: a class below this log-probability extends no text in that frame, unless it is the best.
         rescore: rank all texts of the last beam by their exact log-probabilities in the place of what the beam has
-            found of them, which may be less by some tenths of a nat where scores are in doubt. Takes a loss for each.
+            found of them, which is less where scores are in doubt and the beam is small. False saves the time for it:
+            `benchmarks/results/decode.md` has both.
 
     Returns:
         For each utterance, one for (T, C), its hypotheses with the best score first: at least one and at most n_best.
@@ -188,9 +189,9 @@ def beam_search_decode(
         scores. The same input gives the same bits on every run, with any number of threads and in any batch.
         Utterances are shared among `torch.get_num_threads()` threads; any number of Python threads may call at once.
 
-        A beam loses the mass of the paths that it drops, so without extras `score` is at most `log_prob`, which the
-        loss computes from all frames, but for round-off. Memory grows with beam_size and with the length of the texts,
-        not with T.
+        A beam loses the mass of the paths that it drops. `log_prob` has it again: it is computed from all frames, over
+        the tree of all texts, and so is `score` unless `rescore` is False. Memory grows with beam_size and with the
+        length of the texts, not with T.
 
     References:
         Graves: Supervised Sequence Labelling with Recurrent Neural Networks. 2012, section 7.5.

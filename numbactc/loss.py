@@ -80,7 +80,7 @@ def ctc_loss(
         =============================================  ================================  =======================
 
         So a mask of -1e9 or `torch.finfo(dtype).min` counts as -inf, but not one of -1e4, nor that of float16, which is
-        -65504. On a GPU a target less likely than 2**-(2**29), a loss of 3.7e8 nats, has no path either.
+        -65504. On a GPU a target less likely than 2**-(5.2e8), a loss of 3.6e8 nats, has no path either.
         Scores whose exponentials sum to more than 1 may give a negative loss; it is not clamped.
 
     Notes:

@@ -37,9 +37,10 @@ class BeamSearch:
         classes: C, at least 1.
         beam_size, n_best, blank: as of `numbactc.beam_search_decode`.
         language_model, lm_weight, token_bonus, word_bonus, lexicon, unknown_penalty, hotwords, boundary: as there.
-        beam_threshold, token_threshold, rescore: as there.
+        beam_threshold, token_threshold: as there.
         exact_log_probs: keep all scores for the exact `log_prob` of hypotheses. Without them it is NaN, and memory does
             not grow with the number of frames.
+        rescore: as there; None for what exact_log_probs is.
 
     Raises:
         TypeError, ValueError: as `numbactc.beam_search_decode`.
@@ -78,15 +79,15 @@ class BeamSearch:
         boundary: int | None = None,
         beam_threshold: float | None = None,
         token_threshold: float | None = None,
-        rescore: bool = False,
         exact_log_probs: bool = True,
+        rescore: bool | None = None,
     ) -> None:
         self.classes = check_count("classes", classes)
         self.blank = check_blank(blank, self.classes)
         self.beam_size = check_count("beam_size", beam_size)
         self.n_best = check_count("n_best", n_best, self.beam_size, "beam_size")
         self.exact_log_probs = exact_log_probs
-        self.rescore = rescore
+        self.rescore = exact_log_probs if rescore is None else rescore
         if rescore and not exact_log_probs:
             raise ValueError("rescore must be False without exact_log_probs, got True")
         extras = _scoring.check_extras(

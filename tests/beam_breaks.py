@@ -5,9 +5,13 @@ from breaks import Break
 BEAM, CANDIDATES, PREFIXES, SCORING = (
     f"numbactc/kernels/cpu/{name}.py" for name in ("beam", "candidates", "prefixes", "scoring")
 )
-DECODING, HYPOTHESES, DISPATCH, DISPATCH_SCORING, HOTWORDS = (
-    f"numbactc/{name}.py" for name in ("decoding", "_hypotheses", "_dispatch_beam", "_dispatch_scoring", "_hotwords")
-)
+TEXTS = "numbactc/kernels/cpu/texts.py"
+DECODING, STREAMING, HYPOTHESES, DISPATCH, DISPATCH_SCORING, DISPATCH_TEXTS, HOTWORDS = (
+    f"numbactc/{name}.py"
+    for name in (
+        "decoding", "streaming", "_hypotheses", "_dispatch_beam", "_dispatch_scoring", "_dispatch_texts", "_hotwords",
+    )
+)  # fmt: skip
 
 BEAM_BREAKS = [
     Break(
@@ -97,8 +101,8 @@ BEAM_BREAKS = [
     Break(
         "beam: log_prob of frames beyond the length",
         HYPOTHESES,
-        "frames = [int(lengths[n])] * some.scores.size",
-        "frames = [len(scores)] * some.scores.size",
+        "log_probs(scores, n, int(frames[n]), blank",
+        "log_probs(scores, n, len(scores), blank",
         "test_beam_search.py -k log_prob_is_exact",
     ),
     Break(
@@ -179,6 +183,27 @@ BEAM_BREAKS = [
         "test_beam_streaming.py -k never_changed",
     ),
     Break(
+        "streaming: a state of another search is read on",
+        STREAMING,
+        "        self._check(state)\n        _validation_decoding",
+        "        _validation_decoding",
+        "test_beam_streaming.py -k another_kind",
+    ),
+    Break(
+        "beam: bonuses beyond the range of numbers",
+        DISPATCH_SCORING,
+        "MOST_GAINED = 500.0",
+        "MOST_GAINED = 5000.0",
+        "test_beam_scoring.py -k said",
+    ),
+    Break(
+        "beam: a model of weight 0 forbids what it gives no probability",
+        SCORING,
+        "scorer.weight * nats if scorer.weight > 0.0 else 0.0",
+        "scorer.weight * nats",
+        "test_beam_scoring.py -k forbids_nothing",
+    ),
+    Break(
         "rescoring: what extras add is taken for paths that the beam has found",
         BEAM,
         "            found[i] -= tree.log_factors(node, prefixes)\n",
@@ -191,5 +216,40 @@ BEAM_BREAKS = [
         "    if rescore:\n        hypotheses",
         "    if False:\n        hypotheses",
         "test_beam_rescoring.py -k exact_log_probability",
+    ),
+    Break(
+        "texts: an equal token needs no blank between",
+        TEXTS,
+        "        if tree.column[parent] != column:\n",
+        "        if True:\n",
+        "test_beam_texts.py -k share_prefixes",
+    ),
+    Break(
+        "texts: what is left out is not counted",
+        TEXTS,
+        "            left_out += clear(high, tree)\n",
+        "            clear(high, tree)\n",
+        "test_beam_texts.py -k not_forgotten",
+    ),
+    Break(
+        "texts: what is left out does not change with the scale",
+        TEXTS,
+        "            left_out = left_out * math.ldexp(1.0, -shift)\n",
+        "",
+        "test_beam_texts.py -k not_forgotten",
+    ),
+    Break(
+        "texts: a sum that vanishes is not counted",
+        TEXTS,
+        "        left_out += FAINTEST * (2 + 2 * (tree.first[high + 1] - tree.first[low]))\n",
+        "",
+        "test_beam_texts.py -k out_of_reach",
+    ),
+    Break(
+        "texts: one floor for all scores",
+        DISPATCH_TEXTS,
+        "least - divided + slack",
+        "least + slack",
+        "test_beam_texts.py -k no_log_probabilities",
     ),
 ]

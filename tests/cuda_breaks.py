@@ -2,9 +2,9 @@
 
 from breaks import Break
 
-SWEEP, LATTICE, MEETING, CLASSES, PREPARE, ROWS, VITERBI, TRACEBACK = (
+SWEEP, LATTICE, MEETING, SCALED, CLASSES, PREPARE, ROWS, VITERBI, TRACEBACK = (
     f"numbactc/kernels/cuda/{name}.py"
-    for name in ("sweep", "lattice", "meeting", "classes", "prepare", "rows", "viterbi", "traceback")
+    for name in ("sweep", "lattice", "meeting", "scaled", "classes", "prepare", "rows", "viterbi", "traceback")
 )
 ALIGNMENT_DISPATCH = "numbactc/_dispatch_alignment_cuda.py"
 TESTS, CORNERS, ALIGNMENT = (f"test_cuda_{name}.py -k" for name in ("kernels", "corners", "alignment"))
@@ -37,6 +37,27 @@ CUDA_BREAKS = [
         "m1, e1 = b, eb",
         "m1, e1 = mul(b, power_of_two(int32(eb - e), zero)), e",
         f"{CORNERS} equal_labels_of_a_model",
+    ),
+    Break(
+        "GPU: a masked path hides one that is less likely",
+        SCALED,
+        "LEAST = ZERO + HALO * IMPOSSIBLE",
+        "LEAST = IMPOSSIBLE",
+        f"{CORNERS} masked_path",
+    ),
+    Break(
+        "GPU: exponents of a masked label add up beyond 32 bits",
+        SWEEP,
+        "max(int32(e2 + lane.pe[d * K + k]), least)",
+        "int32(e2 + lane.pe[d * K + k])",
+        f"{CORNERS} until_their_time",
+    ),
+    Break(
+        "GPU: a loss without the states for its gradient",
+        MEETING,
+        "unit, int32(NO_PATH))",
+        "unit, int32(NOTHING - 64))",
+        f"{CORNERS} too_unlikely",
     ),
     Break(
         "GPU: warps do not hear from their neighbours",

@@ -109,6 +109,13 @@ LANGUAGE_MODEL_BREAKS = [
         "test_arpa.py -k packed_file_cut_off",
     ),
     Break(
+        "an end before the data ends them",
+        ARPA,
+        'text.content.rfind(b"\\\\end\\\\", found.end())',
+        'text.content.rfind(b"\\\\end\\\\")',
+        "test_arpa.py -k end_that_is_none",
+    ),
+    Break(
         "lines are counted from 0",
         ARPA,
         'line = 1 + self.content.count(b"\\n", 0, position)',
@@ -226,6 +233,13 @@ LANGUAGE_MODEL_BREAKS = [
         "np.lexsort((numbers, ends))",
         "np.lexsort((-numbers, ends))",
         "test_lexicon.py -k once",
+    ),
+    Break(
+        "a lexicon's boundary may be any number",
+        LEXICON,
+        "            if not 0 <= boundary <= MAX_TOKEN:\n",
+        "            if False:\n",
+        "test_lexicon.py -k refused",
     ),
     Break(
         "words that cannot be spelled are left out in silence",

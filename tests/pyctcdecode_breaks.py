@@ -31,9 +31,16 @@ PYCTCDECODE_BREAKS = [
     Break(
         "pyctcdecode: a word ends where its last label begins",
         BEAMS,
-        "int(ends[time]) if goes_on else time + 1",
+        "min(int(ends[time]), times[word.last + 1]) if goes_on else time + 1",
         "time + 1",
         "test_pyctcdecode.py -k words_lie",
+    ),
+    Break(
+        "pyctcdecode: a word goes on into the next",
+        BEAMS,
+        "min(int(ends[time]), times[word.last + 1])",
+        "int(ends[time])",
+        "test_pyctcdecode.py -k next_begins",
     ),
     Break(
         "pyctcdecode: the state to go on from is not used",

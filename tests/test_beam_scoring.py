@@ -284,7 +284,9 @@ def test_nothing_is_pruned_but_by_the_beams_size(beam_size: int) -> None:
             return 0.8 * lm.score(prefix, eos=False) + 1.1 * len(prefix)
 
         truth = reference_search(scores, beam_size, gain)
-        found = decode(scores, beam_size, beam_size, language_model=lm, lm_weight=0.8, token_bonus=1.1)
+        found = decode(
+            scores, beam_size, beam_size, language_model=lm, lm_weight=0.8, token_bonus=1.1, rescore=False
+        )
         assert sorted(tuple(h.tokens.tolist()) for h in found) == sorted(truth)
         for hypothesis in found:
             text = tuple(hypothesis.tokens.tolist())

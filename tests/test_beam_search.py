@@ -95,7 +95,7 @@ def test_nothing_is_pruned_but_by_the_beams_size(beam_size: int, sharpness: floa
     for C in (2, 5, 40):
         scores = model_like(40, C, sharpness)
         truth = reference_search(scores, beam_size)
-        found = decode(scores, beam_size, beam_size)
+        found = decode(scores, beam_size, beam_size, rescore=False)
         assert sorted(tokens_of(found)) == sorted(map(list, truth))
         for hypothesis in found:
             assert hypothesis.score == pytest.approx(truth[tuple(hypothesis.tokens.tolist())], abs=1e-10)
@@ -136,7 +136,7 @@ def test_a_pruned_prefix_that_comes_back_merges_with_itself() -> None:
         scores = (torch.randn(25, 3, dtype=torch.float64) * 1.5).log_softmax(1)
         met += comebacks(scores, 4)
         truth = reference_search(scores, 4)
-        found = decode(scores, 4, 4)
+        found = decode(scores, 4, 4, rescore=False)
         assert sorted(tokens_of(found)) == sorted(map(list, truth))
         for hypothesis in found:
             assert hypothesis.score == pytest.approx(truth[tuple(hypothesis.tokens.tolist())], abs=1e-10)
@@ -147,7 +147,7 @@ def test_no_text_is_found_twice_in_long_utterances_with_small_beams() -> None:
     """Prefixes come and go a thousand times; nodes are collected and tables rebuilt on the way."""
     scores = (torch.randn(3000, 4) * 0.7).log_softmax(1)
     for beam_size in (2, 5, 30):
-        found = decode(scores, beam_size, beam_size)
+        found = decode(scores, beam_size, beam_size, rescore=False)
         assert len({tuple(tokens) for tokens in tokens_of(found)}) == beam_size
         truth = reference_search(scores, beam_size)
         for hypothesis in found:

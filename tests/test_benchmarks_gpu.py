@@ -13,11 +13,14 @@ import torch
 
 from benchmarks import gpu, gpu_report
 from benchmarks.environment import describe
-from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls, GpuPeer, ran_cudnn, ran_native
+from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls, GpuPeer, ran_cudnn, ran_native, ran_ours
 from benchmarks.gpu_tasks import TASKS
 from benchmarks.peers import load_torch
-from benchmarks.rows import OK, GpuRow, Spread, as_row
+from benchmarks.rows import OK, TIME_IS_UP, GpuRow, Spread, as_row
 from benchmarks.shapes import GPU_SHAPES, Problem, Shape, draw
+from benchmarks.timing import MIN_ROUNDS
+from numbactc.kernels.cuda.launch import symbol
+from numbactc.kernels.cuda.plan import Call, plan
 
 SMALL = Shape("small", T=12, N=3, C=6, L=4)
 
@@ -110,7 +113,7 @@ def test_ours_is_compared_with_the_fastest_peer() -> None:
 
 def test_tables(document: dict[str, Any], tmp_path: Path) -> None:
     ours = next(row for row in document["speed"] if row["peer"] == OURS and row["what"] == "forward_backward")
-    ours |= {"kernels_us": [["numbactc_lattice_outer_float32", 1.2], ["copy", 1.0]], "peak_bytes": 3 * 2**20}
+    ours |= {"kernels_us": [["numbactc_lattice_outer_float32", 1, 1.2], ["copy", 2, 1.0]], "peak_bytes": 3 * 2**20}
     file = tmp_path / "gpu.json"
     file.write_text(json.dumps(document))
     text = gpu_report.write(file)
@@ -127,11 +130,23 @@ def test_tables(document: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_who_ran() -> None:
-    native, cudnn = ["void at::native::ctc_loss_log_alpha_gpu_kernel<float>"], ["cudnn::ctc::ctcLossKernel"]
+    native = ["void at::native::(anonymous namespace)::ctc_loss_log_alpha_gpu_kernel<float, long>(float*, long)"]
+    cudnn = ["void cudnn::compute_alphas_and_betas<float>(cudnnCTCLossStruct, float const*, int const*)"]
+    ours = [symbol(each.kernel) for each in plan(Call(9, 2, 5, 4, False, "float32", True, True)).forward]
     softmax = ["void softmax_warp_forward<float>"]
-    assert (ran_native(native + softmax), ran_cudnn(native + softmax)) == (True, False)
-    assert (ran_native(cudnn + softmax), ran_cudnn(cudnn + softmax)) == (False, True)
-    assert (ran_native(softmax), ran_cudnn(softmax)) == (False, False)
+    for kernels, who in ((native, ran_native), (cudnn, ran_cudnn), (ours, ran_ours)):
+        for ran in (ran_native, ran_cudnn, ran_ours):
+            assert ran(kernels + softmax) == (ran is who)
+            assert not ran(softmax)
+
+
+def test_when_the_time_is_up_peers_are_left_out() -> None:
+    """With a row that says so; what is measured are our own passes."""
+    peers = ["torch-native", OURS, "torch"]
+    rows = gpu.measure_shape(SMALL, "float32", peers, "cpu", rounds=9, budget_s=9.0, time_left=lambda: -1.0)
+    assert {row.peer for row in rows} == set(peers)
+    for row in rows:
+        assert (row.status, row.repeats) == ((OK, MIN_ROUNDS) if row.peer == OURS else (TIME_IS_UP, 0))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

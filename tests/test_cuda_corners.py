@@ -110,6 +110,41 @@ def test_a_blank_and_a_label_too_small_for_float32(normalise: bool) -> None:
     check(Batch(scores, [[1, 1, 2, 2], [1, 3, 3, 2]], [24, 24]), normalise)
 
 
+def test_a_masked_path_does_not_hide_one_that_is_less_likely(normalise: bool) -> None:
+    """Probability 0 in one frame and 1 in the others, beside paths of 2**-1e7 in each of several frames."""
+    L, masked = 12, 6
+    scores = torch.full((L + 1, 1, L + 2), -8e6)
+    scores[:, :, L + 1] = 0.0
+    for label in range(1, L + 1):
+        scores[label - 1, 0, label] = -INF if label == masked else 0.0
+    result = check(Batch(scores, [list(range(1, L + 1))], [L + 1]), normalise)
+    assert 4e7 < result.losses.item() < INF
+
+
+def test_labels_and_blanks_masked_until_their_time(normalise: bool) -> None:
+    """Zeros times zeros, frame after frame: their exponents stay in 32 bits, below that of the path that comes."""
+    scores = torch.randn(12, 1, 9)
+    scores[:, :, 0] = -INF
+    for label in range(1, 9):
+        scores[: label - 1, 0, label] = -INF
+    check(Batch(scores, [list(range(1, 9))], [12]), normalise)
+
+
+@pytest.mark.parametrize("T", [40, 47, 64, 96])
+def test_a_target_too_unlikely_for_the_range_of_exponents_has_no_path(T: int) -> None:
+    """And no gradient: nothing of one that states no longer hold. 47 frames of this make 2**-(2**29)."""
+    scores = torch.full((T, 1, 3), -8e6)
+    scores[:, :, 2] = 0.0
+    result = run(Batch(scores, [[1]], [T]), normalise=True)
+    assert result.gradient is not None
+    if T < 45:
+        torch.testing.assert_close(result.losses, torch.tensor([8e6 * T]).double(), rtol=1e-6, atol=0)
+        assert result.gradient[:, 0, 2].eq(1).all() and result.gradient[:, 0, :2].sum(-1).eq(-1).all()
+    else:
+        assert result.outcomes == [facts.INFEASIBLE]
+        assert result.losses.tolist() == [INF] and not result.gradient.any()
+
+
 def test_equal_labels_of_a_model_that_is_sure(normalise: bool) -> None:
     """The first of two equal labels holds all the mass, but the second is reached through the blank alone."""
     scores = torch.randn(40, 1, 4)

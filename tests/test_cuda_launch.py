@@ -370,7 +370,10 @@ def test_machine_code_for_each_kind_of_gpu(capability: tuple[int, int]) -> None:
 
 
 def test_what_is_compiled_before_tests_and_benchmarks() -> None:
-    """Everything that the benchmark's shapes need, and each lattice and dtype at least once."""
+    """Everything that the benchmark's shapes and those of a GPU's own tests need, and each lattice and dtype at least
+    once.
+    """
+    import test_gpu
     from benchmarks.shapes import GPU_DTYPES, GPU_SHAPES
     from compile_kernels import kernels
     from numbactc.kernels.cuda import plan
@@ -379,6 +382,10 @@ def test_what_is_compiled_before_tests_and_benchmarks() -> None:
     for shape in GPU_SHAPES.values():
         for dtype in GPU_DTYPES:
             its_plan = plan.plan(plan.Call(shape.T, shape.N, shape.C, shape.L, False, dtype, True, True))
+            assert {each.kernel for each in its_plan.forward + its_plan.backward} <= compiled
+    for dtype in plan.SCORE_BYTES:
+        for T, N, C, L in test_gpu.SHAPES:
+            its_plan = plan.plan(plan.Call(T, N, C, L, False, dtype, True, True))
             assert {each.kernel for each in its_plan.forward + its_plan.backward} <= compiled
     assert {kernel.name for kernel in compiled} == {
         "prepare", "rows_forward", "rows_backward", "lattice_outer", "lattice_inner",

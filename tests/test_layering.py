@@ -49,6 +49,7 @@ LEVELS = [
         "numbactc._dispatch_beam",
         "numbactc._dispatch_cuda",
         "numbactc._dispatch_language",
+        "numbactc._dispatch_texts",
     },
     {
         "numbactc._dispatch_scoring",

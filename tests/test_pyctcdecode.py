@@ -150,6 +150,15 @@ def test_words_lie_where_they_are_said() -> None:
     assert beam.logit_score == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_word_ends_before_the_next_begins() -> None:
+    """In a beam that hears a word where the best class of the frame is still that of the word before."""
+    probabilities = np.array([[0.05, 0.0, 0.05, 0.9], [0.05, 0.0, 0.45, 0.5]])
+    beams = build_ctcdecoder(["<pad>", "▁", "▁a", "▁b"]).decode_beams(probabilities)
+    frames = {beam.text: beam.text_frames for beam in beams}
+    assert frames["b"] == [("b", (0, 2))]
+    assert frames["b a"] == [("b", (0, 1)), ("a", (1, 2))]
+
+
 def test_pieces_begin_words_at_their_mark() -> None:
     labels = ["<pad>", "<unk>", "▁", "▁a", "b", "▁b"]
     rows = [3, 4, 0, 4, 5, 2, 2, 4, 1, 4]
@@ -244,6 +253,8 @@ def test_errors_say_what_was_wrong(tmp_path: Path, arpa: Path) -> None:
         build_ctcdecoder(LABELS, "lm.bin")
     with pytest.raises(ValueError, match="labels must spell one of the unigrams at least"):
         build_ctcdecoder(["", " ", "z"], str(arpa))
+    with pytest.raises(ValueError, match=r"labels must have ' ' or '\|' between words for a language model of words"):
+        build_ctcdecoder(["", "a", "d", "n"], str(arpa))
     with pytest.raises(ValueError, match=r"parameters must be of alpha, beta.*got gamma"):
         LanguageModel(arpa).reset_params(gamma=1.0)
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from benchmarks.decode.peers import Answer, Searcher
 from benchmarks.decode.tasks import (
-    EXACT,
     LM_WEIGHT,
     TOKEN_LM_WEIGHT,
     UNKNOWN_PENALTY,
@@ -39,7 +38,7 @@ class Decoder:
         return self._run(self._scores[:count])
 
 
-def load_numbactc(material: Material, unknown: bool = True, rescore: bool = False) -> Decoder:
+def load_numbactc(material: Material, unknown: bool = True, rescore: bool = True) -> Decoder:
     """The decoder of a task."""
     numbactc = importlib.import_module("numbactc")
     if material.task.beam == 0:
@@ -87,10 +86,10 @@ ONLY_KNOWN = Searcher(
     lambda task: task.model == "word",
     lambda material: load_numbactc(material, unknown=False),
 )
-RESCORED = Searcher(
-    "numbactc (rescored)",
+NOT_RESCORED = Searcher(
+    "numbactc (not rescored)",
     _MODULES,
     True,
-    lambda task: task.model is None and task.beam > 0 and task.cut == EXACT,
-    lambda material: load_numbactc(material, rescore=True),
+    lambda task: task.model is None and task.beam > 0,
+    lambda material: load_numbactc(material, rescore=False),
 )

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.decode.ours import ONLY_KNOWN, OURS, RESCORED
+from benchmarks.decode.ours import NOT_RESCORED, ONLY_KNOWN, OURS
 from benchmarks.decode.peers import SEARCHERS, Answer, Searcher
 from benchmarks.decode.posteriors import BLANK, edit_distance
 from benchmarks.decode.rows import SearchRow
@@ -30,7 +30,7 @@ from benchmarks.rows import OK, Row, failed, not_installed
 from benchmarks.speed import confine
 from benchmarks.timing import single_ms, spread, take_turns
 
-OF_NUMBACTC = {searcher.name: searcher for searcher in (OURS, RESCORED, ONLY_KNOWN)}
+OF_NUMBACTC = {searcher.name: searcher for searcher in (OURS, NOT_RESCORED, ONLY_KNOWN)}
 PEERS: dict[str, Searcher] = {**OF_NUMBACTC, **SEARCHERS}
 LIMIT_S = 20.0
 """Longer than this for one utterance, and a peer is given up; it is asked in a process that can be ended."""

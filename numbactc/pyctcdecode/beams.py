@@ -109,12 +109,13 @@ def beams_of(
             more = float(np.logaddexp(other.logit_score, hypothesis.log_prob)) - other.logit_score
             merged[text] = other._replace(logit_score=other.logit_score + more, lm_score=other.lm_score + more)
             continue
-        times = hypothesis.times.tolist()
+        times = [*hypothesis.times.tolist(), len(log_probs)]
         frames: list[WordFrames] = []
         for word in said:
             time = times[word.last]
             goes_on = best[time] == its_tokens[word.last]
-            frames.append((word.text, (times[word.first], int(ends[time]) if goes_on else time + 1)))
+            end = min(int(ends[time]), times[word.last + 1]) if goes_on else time + 1  # the next token begins there
+            frames.append((word.text, (times[word.first], end)))
         gained = _gained(hypothesis, said, state, weights)
         merged[text] = OutputBeam(text, state, frames, hypothesis.log_prob, hypothesis.log_prob + gained)
     return sorted(merged.values(), key=lambda beam: -beam.lm_score if not math.isnan(beam.lm_score) else math.inf)

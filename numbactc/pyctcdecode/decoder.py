@@ -44,7 +44,8 @@ class BeamSearchDecoderCTC:
         beam_prune_logp: nats, at most 0: those that are worse than the best by more are dropped.
         token_min_logp: nats: classes below extend no text in a frame, unless they are the best.
         prune_history: without effect. What shares all that a language model still sees is pruned by its score.
-        hotwords: words, or phrases, of which each word is one, that gain hotword_weight nats wherever they occur.
+        hotwords: words, or phrases, of which each word is one, that gain hotword_weight nats wherever they occur; those
+            with a character that is no label, which no text can have, are left out.
         lm_start_state: `last_lm_state` of a beam that the text goes on from.
         pool: without effect. A batch is shared among `torch.get_num_threads()` threads.
 
@@ -271,7 +272,8 @@ def build_ctcdecoder(
         lm_score_boundary: begin after the beginning of a sentence and end with its end.
 
     Raises:
-        ValueError: labels of which one occurs twice, a file that is no ARPA file.
+        ValueError: labels of which one occurs twice, or, with a language model, that have nothing between words, or
+            spell none of its words; a file that is no ARPA file.
         OSError: a file that cannot be read.
 
     Example:

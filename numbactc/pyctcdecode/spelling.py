@@ -41,8 +41,10 @@ def lexicon_of(words: Iterable[str], alphabet: Alphabet) -> Lexicon:
     each gets an entry that no text has.
 
     Raises:
-        ValueError: no word can be spelled.
+        ValueError: no word can be spelled, or nothing says where a word ends.
     """
+    if alphabet.boundary is None and not alphabet.is_bpe:
+        raise ValueError("labels must have ' ' or '|' between words for a language model of words, got neither")
     pairs = [(word, spelling) for word in words for spelling in spellings(word, alphabet)]
     if not pairs:
         raise ValueError("labels must spell one of the unigrams at least, got none that they can")

@@ -46,8 +46,11 @@ def load_model(path: str | Path) -> tuple[AcousticModel, Config, dict[str, Any]]
 
 
 def must_match(saved: dict[str, Any], config: Config, path: Path) -> None:
-    """Raise unless ``saved`` settings are those of ``config``; budgets, decoding and the place of the data may."""
-    free = {"train.minutes", "train.epochs", "train.save_minutes", "train.threads", "data.root", "data.note"}
+    """Raise unless ``saved`` settings are those of ``config``; budgets, decoding, the data's place may differ."""
+    free = {"data.root", "data.note"}
+    free |= {
+        f"train.{name}" for name in ["minutes", "epochs", "steps", "patience", "save_minutes", "threads", "device"]
+    }
     now = config.to_dict()
     for section, values in saved.items():
         pairs = values.items() if isinstance(values, dict) else [(None, values)]

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -53,6 +53,16 @@ class ModelConfig:
     layers: int = 3
     hidden: int = 256  # a direction; the two are added
     dropout: float = 0.1
+    inter_layers: list[int] = field(default_factory=list)  # InterCTC: layers below the last with a loss of their own
+    self_condition: bool = False  # the layers above those see what they found
+    blank_bias: float = 0.0  # added to the blank's score before training, in nats
+
+
+@dataclass
+class LossConfig:
+    package: str = "numbactc"  # or torch: PyTorch's own CTC loss, to compare
+    inter_weight: float = 0.3  # of the losses of model.inter_layers, against that of the last layer
+    consistency: float = 0.0  # CR-CTC: weight of what two augmented copies disagree by; 0: one copy, half the work
 
 
 @dataclass
@@ -67,10 +77,14 @@ class OptimConfig:
 @dataclass
 class TrainConfig:
     minutes: float = 0.0  # budget of training time, summed over resumes; 0: none
-    epochs: int = 0  # budget of epochs; 0: none. The first budget used up ends the run
-    batch_seconds: float = 100.0
+    epochs: int = 0  # budget of epochs; 0: none
+    steps: int = 0  # budget of steps; 0: none. The first budget used up ends the run
+    patience: int = 0  # epochs in a row without a new best dev WER that end the run; 0: none do
+    batch_seconds: float = 100.0  # of audio, in one batch of one process
+    accumulate: int = 1  # batches of each process in a step
+    device: str = "auto"  # cpu, cuda, cuda:1, or auto: a GPU where PyTorch finds one
     save_minutes: float = 0.5  # last.pt is written at least this often
-    precision: str = "auto"  # float32, bfloat16, or auto: bfloat16 where the processor multiplies it in hardware
+    precision: str = "auto"  # float32, bfloat16, or auto: bfloat16 where the device multiplies it in hardware
     seed: int = 1
     threads: int = 0  # 0: torch's own choice
 
@@ -99,6 +113,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
@@ -122,12 +137,12 @@ class Config:
         return dataclasses.asdict(self)
 
 
-def _converted(key: str, old: Any, new: Any) -> Any:
-    """``new`` as the type of ``old``: YAML reads 5e-4 as text, so numbers are converted, not only checked."""
-    wanted = type(old)
+def _converted(key: str, annotation: Any, new: Any) -> Any:
+    """``new`` as the type of its setting: YAML reads 5e-4 as text, so numbers are converted, not only checked."""
+    wanted = get_origin(annotation) or annotation
     try:
         if wanted is list:
-            item = type(old[0]) if old else str
+            (item,) = get_args(annotation)
             return [item(x) for x in (new if isinstance(new, list) else str(new).split(","))]
         if wanted is int and int(new) != float(new):
             raise ValueError
@@ -143,7 +158,7 @@ def _converted(key: str, old: Any, new: Any) -> Any:
 def _filled(config: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
     """A copy of the dataclass ``config`` with ``values`` in it; a key it does not have is an error that names it."""
     changes: dict[str, Any] = {}
-    known = [f.name for f in dataclasses.fields(config)]
+    known = get_type_hints(type(config))
     for key, value in values.items():
         path = f"{prefix}{key}"
         if key not in known:
@@ -154,7 +169,7 @@ def _filled(config: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
                 raise ValueError(f"{path} must be a section of keys, got {value!r}")
             changes[key] = _filled(old, value, f"{path}.")
         else:
-            changes[key] = _converted(path, old, value)
+            changes[key] = _converted(path, known[key], value)
     return dataclasses.replace(config, **changes)
 
 

@@ -47,6 +47,20 @@ class Batch:
     target_lengths: Tensor
     utterances: list[Utterance]
 
+    def to(self, device: torch.device) -> Batch:
+        return Batch(
+            self.features.to(device), self.lengths.to(device), self.targets.to(device), self.target_lengths.to(device),
+            self.utterances,
+        )  # fmt: skip
+
+    def only(self, wanted: Sequence[int]) -> Batch:
+        """The batch of these of its utterances, in this order."""
+        targets = self.targets.split(self.target_lengths.tolist())
+        return Batch(
+            self.features[wanted], self.lengths[wanted], torch.cat([targets[n] for n in wanted]),
+            self.target_lengths[wanted], [self.utterances[n] for n in wanted],
+        )  # fmt: skip
+
 
 def fingerprint(utterances: Sequence[Utterance]) -> str:
     """The same for the same utterances and texts, wherever their files lie."""

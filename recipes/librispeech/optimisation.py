@@ -28,8 +28,12 @@ def averaging(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def use_bfloat16(precision: str) -> bool:
-    """Whether to multiply in bfloat16; "auto" does where AMX tiles make it faster than float32."""
+def use_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether to multiply in bfloat16; "auto" does where AMX tiles, or a GPU's cores, make it faster than float32."""
     if precision not in ("auto", "float32", "bfloat16"):
         raise ValueError(f"train.precision must be auto, float32 or bfloat16, got {precision!r}")
-    return precision == "bfloat16" or (precision == "auto" and bool(torch.cpu.get_capabilities().get("amx_bf16")))
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))

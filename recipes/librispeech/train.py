@@ -1,19 +1,24 @@
 """Stage 2: train the acoustic model with numbactc's CTC loss on its logits.
 
+    python train.py --config conf/mini.yaml model.hidden=320
+    torchrun --nproc-per-node 4 train.py --config conf/train-960.yaml
+
 Interrupted, it continues from exp/<name>/last.pt at the very batch; finished, it says so and stops. The budget is
-``train.minutes`` of training (resumes add up), ``train.epochs``, or both; the learning rate follows the budget.
+``train.minutes`` of training (resumes add up), ``train.epochs``, ``train.steps``, or several; the learning rate follows
+it. With epochs or steps, a CPU and the same number of threads, an interrupted run ends in the bits of one that was not.
+With minutes it sees the same batches, in the same order and augmented in the same way, at learning rates that follow
+the clock. Steps are the same, up to rounding, on any number of processes if processes * ``train.accumulate`` is.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import random
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -23,7 +28,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import config as configs
-from data import BucketSampler, SpeechDataset, collate, read_manifests
+from data import BucketSampler, SpeechDataset, collate, fingerprint, read_manifests
+from distributed import Lost, Processes
 from trainer import Trainer, log
 
 
@@ -60,59 +66,77 @@ def data_sets(trainer: Trainer) -> tuple[SpeechDataset, SpeechDataset]:
     return train, SpeechDataset(chosen, config, [1.0], log.warning)
 
 
+def all_the_same(train_set: SpeechDataset, processes: Processes) -> None:
+    """Raise unless every process has the same training utterances: batches are numbers of them."""
+    found = processes.everyone((fingerprint(train_set.utterances), len(train_set)))
+    if others := [rank for rank, mark in enumerate(found) if mark != found[0]]:
+        counts = ", ".join(f"{count} in process {rank}" for rank, (_, count) in enumerate(found))
+        raise ValueError(f"every process must read the same training utterances, {others} differ from 0: {counts}")
+
+
 def train(trainer: Trainer) -> None:
     """Train until the budget is used up or the user interrupts; either way last.pt is written."""
-    config, interrupted = trainer.config, Interrupted()
-    (config.exp / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
+    config, processes, interrupted = trainer.config, trainer.processes, Interrupted()
+    if config.train.accumulate < 1:
+        raise ValueError(f"train.accumulate must be positive, got {config.train.accumulate}")
+    writer: SummaryWriter | None = None
+    if processes.first:
+        settings = yaml.safe_dump(config.to_dict(), sort_keys=False)
+        (config.exp / "config.yaml").write_text(settings, encoding="utf-8")
+        writer = SummaryWriter(str(config.exp / "tensorboard"), purge_step=trainer.step + 1)
     train_set, dev_set = data_sets(trainer)
+    all_the_same(train_set, processes)
     durations = [u.duration / min(config.data.speeds) for u in train_set.utterances]
     sampler = BucketSampler(durations, config.train.batch_seconds, config.train.seed)
-    writer = SummaryWriter(str(config.exp / "tensorboard"), purge_step=trainer.step + 1)
     shown = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    bar = tqdm(total=1.0, initial=min(1.0, trainer.progress()), desc="train", bar_format=shown)
-    with logging_redirect_tqdm([log]), writer, bar, interrupted.listening():
+    done = min(1.0, trainer.progress())
+    bar = tqdm(total=1.0, initial=done, desc="train", bar_format=shown, disable=not processes.first)
+    with logging_redirect_tqdm([log]), writer or nullcontext(), bar, interrupted.listening():
         saved = clock = time.perf_counter()
-        recent: list[float] = []
-        while trainer.progress() < 1 and not interrupted:
+        asked = False
+        while not (asked or trainer.done()):
             sampler.epoch = train_set.epoch = trainer.epoch
             batches = sampler.batches()
-            for indexes in batches[trainer.batch :]:
+            while trainer.batch < len(batches):
+                # what depends on one process's clock or user, all of them hear before each step
+                seconds, asking = processes.total(trainer.seconds if processes.first else 0.0, bool(interrupted))
+                trainer.seconds, asked = seconds, asking > 0
                 progress = trainer.progress(trainer.batch / len(batches))
-                if progress >= 1 or interrupted:
+                if progress >= 1 or asked:
                     break
-                loss = trainer.train_step(collate([train_set[i] for i in indexes]), progress)
-                if math.isfinite(loss):
-                    recent.append(loss)
-                now = time.perf_counter()
-                trainer.seconds, clock = trainer.seconds + now - clock, now
-                if trainer.step % 10 == 0 and recent:
-                    trainer.losses.append([trainer.step, sum(recent) / len(recent)])
-                    recent.clear()
-                    writer.add_scalar("train/loss", trainer.losses[-1][1], trainer.step)
-                    writer.add_scalar("train/lr", trainer.optimizer.param_groups[0]["lr"], trainer.step)
+                end = min(trainer.batch + processes.count * config.train.accumulate, len(batches))
+                mine = range(trainer.batch, end)[processes.rank :: processes.count]
+                loss = trainer.train_step([(k, collate([train_set[i] for i in batches[k]])) for k in mine], progress)
+                trainer.batch = end
+                trainer.record(loss, writer)
                 bar.set_postfix(epoch=trainer.epoch, loss=f"{loss:.3f}", dev_wer=f"{trainer.best:.1f}", refresh=False)
                 bar.update(min(1.0, progress) - bar.n)
+                now = time.perf_counter()
+                trainer.seconds, clock = trainer.seconds + now - clock, now
                 if now - saved > 60 * config.train.save_minutes:
                     trainer.save()
                     saved = now
-            if interrupted:
+            if asked:
                 break
-            trainer.epoch, trainer.batch = trainer.epoch + 1, 0
+            if trainer.batch == len(batches):
+                trainer.epoch, trainer.batch = trainer.epoch + 1, 0
             trainer.score(dev_set, writer)
             now = time.perf_counter()
             trainer.seconds, clock, saved = trainer.seconds + now - clock, now, now
             trainer.save()
-    trainer.finished = not interrupted
+    trainer.finished = trainer.done()
     trainer.save()
-    if interrupted:
+    if processes.first and not trainer.finished:
         log.info("interrupted at step %d: the same command continues", trainer.step)
 
 
-def set_up_log(path: Path) -> None:
-    """Lines to the screen and to exp/<name>/log."""
-    log.setLevel(logging.INFO)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(path, encoding="utf-8")]
+def set_up_log(path: Path, processes: Processes) -> None:
+    """Lines to the screen and to exp/<name>/log; of other processes than the first, errors only, to the screen."""
+    log.setLevel(logging.INFO if processes.first else logging.ERROR)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if processes.first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
@@ -121,20 +145,31 @@ def set_up_log(path: Path) -> None:
 def main() -> None:
     args = configs.argument_parser(__doc__).parse_args()
     config = configs.load(args.config, args.overrides)
-    set_up_log(config.exp / "log")
-    trainer = Trainer(config)
+    processes = Processes()
+    set_up_log(config.exp / "log", processes)
+    trainer = Trainer(config, processes)
+    try:
+        with processes.joined(trainer.device):
+            run(trainer)
+    except Lost as error:
+        log.error("%s", error)
+        sys.exit(1)
+    if not trainer.finished:
+        sys.exit(130)
+
+
+def run(trainer: Trainer) -> None:
+    config = trainer.config
     trainer.resume()
     if trainer.finished:
         log.info("%s is finished: %d epochs, %.1f min", config.exp, trainer.epoch, trainer.seconds / 60)
         return
     parameters = sum(p.numel() for p in trainer.model.parameters())
     log.info(
-        "%s: %.2f M parameters, %s, from step %d, on %d threads", config.name, parameters / 1e6,
-        trainer.precision, trainer.step, torch.get_num_threads(),
+        "%s: %.2f M parameters, %s on %s, from step %d, %d processes of %d threads", config.name, parameters / 1e6,
+        trainer.precision, trainer.device, trainer.step, trainer.processes.count, torch.get_num_threads(),
     )  # fmt: skip
     train(trainer)
-    if not trainer.finished:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

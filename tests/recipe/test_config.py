@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from config import Config, load, overridden
+from model import AcousticModel
 
 CONF = Path(__file__).resolve().parents[2] / "recipes" / "librispeech" / "conf"
 
@@ -17,10 +18,14 @@ def test_every_configuration_loads_and_is_named_after_its_file(path: Path) -> No
 
 
 def test_overrides_are_converted_to_the_type_of_the_setting() -> None:
-    config = overridden(Config(), ["optim.lr=5e-4", "model.strides=[2,1]", "data.train=a,b", "train.minutes=3"])
+    config = overridden(
+        Config(),
+        ["optim.lr=5e-4", "model.strides=[2,1]", "data.train=a,b", "train.minutes=3", "model.inter_layers=1,2"],
+    )
     assert config.optim.lr == 5e-4
     assert config.model.strides == [2, 1]
     assert config.data.train == ["a", "b"]
+    assert config.model.inter_layers == [1, 2]  # integers, though the default is empty
     assert isinstance(config.train.minutes, float)
 
 
@@ -50,3 +55,11 @@ def test_yaml_makes_no_python_objects(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("name: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(Exception, match="could not determine a constructor"):
         load(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_configuration_says_how_many_parameters_it_has(path: Path) -> None:
+    config = load(path)
+    model = AcousticModel(config.features, config.model, config.data.bpe or 1 + len(config.data.alphabet))
+    parameters = sum(p.numel() for p in model.parameters())
+    assert f" {parameters / 1e6:.2f} M parameters" in path.read_text().splitlines()[0]

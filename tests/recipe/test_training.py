@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,11 @@ import evaluate
 import report
 from config import Config
 from data import Batch, SpeechDataset, collate, read_manifests
-from model import AcousticModel, output_frames
 from optimisation import averaging, learning_rate
 from prepare import prepare_subset
 from rates import line, read_trn
+from runs import prepared, trained
 from tones import TEXTS
-from train import train
 from trainer import Trainer
 from transcribe import transcribe
 
@@ -32,54 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard"),
 ]
-
-
-def prepared(config: Config) -> Config:
-    for subset in ("train", "dev", "test"):
-        prepare_subset(subset, config)
-    return config
-
-
-def trained(config: Config) -> Trainer:
-    trainer = Trainer(config)
-    trainer.resume()
-    if not trainer.finished:
-        train(trainer)
-    return trainer
-
-
-def batch_of(config: Config, utterances: int) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.tensor([61, 7, 1, 40, 33][:utterances])
-    features = torch.randn(utterances, 61, config.features.n_mels, generator=generator)
-    return features, lengths
-
-
-@pytest.mark.parametrize("strides", [[2, 2], [2, 1], [3]])
-def test_scores_do_not_depend_on_the_batch(strides: list[int]) -> None:
-    config = Config()
-    config.model.hidden = config.model.channels = 32
-    config.model.strides = strides
-    torch.manual_seed(1)
-    model = AcousticModel(config.features, config.model, 9).eval()
-    features, lengths = batch_of(config, 5)
-    logits, input_lengths = model(features, lengths)
-    assert input_lengths.tolist() == [output_frames(n, strides) for n in lengths.tolist()]
-    for n, length in enumerate(lengths.tolist()):
-        alone, frames = model(features[n : n + 1, :length], lengths[n : n + 1])
-        assert alone.shape[0] == frames.item() == input_lengths[n]
-        torch.testing.assert_close(alone[:, 0], logits[: frames.item(), n], atol=1e-5, rtol=0)
-
-
-def test_padding_is_never_read() -> None:
-    config = Config()
-    config.model.hidden = config.model.channels = 16
-    model = AcousticModel(config.features, config.model, 5).eval()
-    features, lengths = batch_of(config, 2)
-    before, frames = model(features, lengths)
-    features[1, 7:] = 1e4
-    after, _ = model(features, lengths)
-    torch.testing.assert_close(after[: frames[1], 1], before[: frames[1], 1], atol=0, rtol=0)
 
 
 def test_learning_rate_warms_up_to_its_peak_and_ends_at_zero() -> None:
@@ -100,7 +52,7 @@ def test_averaged_weights_start_at_the_first_step_and_then_forget_slowly() -> No
 
 
 def test_training_learns_the_tones_end_to_end(tiny: Make) -> None:
-    config = prepared(tiny("train.epochs=40", "data.train=train,train,train"))
+    config = prepared(tiny("train.epochs=40", "data.train=train,train,train", "features.n_mels=40"))
     trainer = trained(config)
     first, last = trainer.rates[0], trainer.rates[-1]
     assert last[1] < 0.3 * first[1]
@@ -132,10 +84,10 @@ def test_resumed_run_ends_in_the_same_weights(tiny: Make, monkeypatch: pytest.Mo
     config = prepared(tiny("name=parts", "train.epochs=3", "data.speeds=[0.9,1.0]"))
     original = Trainer.train_step
 
-    def interrupted(self: Trainer, batch: Batch, progress: float) -> float:
+    def interrupted(self: Trainer, batches: Sequence[tuple[int, Batch]], progress: float) -> float:
         if self.step == 3:  # the first step of the second epoch
             signal.raise_signal(signal.SIGINT)
-        return original(self, batch, progress)
+        return original(self, batches, progress)
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "train_step", interrupted)
@@ -198,18 +150,113 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     assert checkpoint.load(tmp_path / "last.pt") == {"step": 1}
 
 
-def test_a_batch_without_finite_loss_is_skipped_and_named(tiny: Make, caplog: pytest.LogCaptureFixture) -> None:
+def spoiled(config: Config, spoil: Callable[[Batch], None]) -> Batch:
+    """Three utterances, of which ``spoil`` changes the second."""
+    dataset = SpeechDataset(read_manifests(config, ["train"])[:3], config, [1.0], pytest.fail)
+    batch = collate([dataset[n] for n in range(3)])
+    spoil(batch)
+    return batch
+
+
+def with_nan(batch: Batch) -> None:
+    batch.features[1, 5] = torch.nan
+
+
+def with_a_target_that_does_not_fit(batch: Batch) -> None:
+    first, _, third = batch.targets.split(batch.target_lengths.tolist())
+    batch.targets = torch.cat([first, torch.ones(90, dtype=torch.int32), third])
+    batch.target_lengths[1] = 90
+
+
+@pytest.mark.parametrize(("spoil", "value"), [(with_nan, "nan"), (with_a_target_that_does_not_fit, "inf")])
+def test_an_utterance_without_finite_loss_is_left_out_and_named(
+    tiny: Make, caplog: pytest.LogCaptureFixture, spoil: Callable[[Batch], None], value: str
+) -> None:
+    config = prepared(tiny("train.epochs=1", "model.dropout=0", "features.freq_masks=0", "features.time_masks=0"))
+    batch = spoiled(config, spoil)
+    trainer, without = Trainer(config), Trainer(config)
+    with caplog.at_level(logging.WARNING):
+        loss = trainer.train_step([(0, batch)], 0.5)
+    assert caplog.messages == [f"step 1: left out 7-1-0001, its loss is {value}"]
+    assert loss == pytest.approx(without.train_step([(0, batch.only([0, 2]))], 0.5), rel=1e-6)
+    for ours, theirs in zip(trainer.model.parameters(), without.model.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-5)
+
+
+def test_a_step_with_no_finite_loss_at_all_changes_nothing(tiny: Make, caplog: pytest.LogCaptureFixture) -> None:
     config = prepared(tiny("train.epochs=1"))
-    utterances = read_manifests(config, ["train"])
-    batch = collate([SpeechDataset(utterances[:1], config, [1.0], pytest.fail)[0]])
-    batch.targets, batch.target_lengths = torch.ones(90, dtype=torch.int32), torch.tensor([90])
     trainer = Trainer(config)
     before = [p.clone() for p in trainer.model.parameters()]
     with caplog.at_level(logging.WARNING):
-        trainer.train_step(batch, 0.5)
-    assert f"skipped a batch with loss inf: {utterances[0].id}" in caplog.text
+        assert math.isnan(trainer.train_step([(0, spoiled(config, with_nan).only([1]))], 0.5))
+    assert "left out 7-1-0001, its loss is nan" in caplog.text
     for a, b in zip(before, trainer.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_step_without_finite_gradient_is_skipped_and_named(tiny: Make, caplog: pytest.LogCaptureFixture) -> None:
+    config = prepared(tiny("train.epochs=1"))
+    trainer = Trainer(config)
+    before = [p.clone() for p in trainer.model.parameters()]
+    trainer.model.head.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with caplog.at_level(logging.WARNING):
+        assert math.isnan(trainer.train_step([(0, spoiled(config, lambda _: None))], 0.5))
+    assert caplog.messages == ["skipped step 1 with gradient inf: 7-1-0000 7-1-0001 7-1-0002"]
+    for a, b in zip(before, trainer.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("options", ["", "model.layers=2 model.inter_layers=[1] loss.consistency=0.2"])
+def test_accumulated_batches_have_the_gradient_of_one_large_batch(tiny: Make, options: str) -> None:
+    quiet = ["model.dropout=0", "features.freq_masks=0", "features.time_masks=0", "optim.clip=1e9"]
+    config = prepared(tiny("train.epochs=1", *quiet, *options.split()))
+    dataset = SpeechDataset(read_manifests(config, ["train"]), config, [1.0], pytest.fail)
+    items = [dataset[n] for n in range(len(dataset))]
+    large, small = Trainer(config), Trainer(config)
+    loss = large.train_step([(0, collate(items))], 0.5)
+    # of one, five and two utterances: a mean of means would be another number
+    parts = [(0, collate(items[:1])), (1, collate(items[1:6])), (2, collate(items[6:]))]
+    assert small.train_step(parts, 0.5) == pytest.approx(loss, rel=1e-6)
+    for ours, theirs in zip(small.model.parameters(), large.model.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = iter([120.0, 60.0, 50.0, 70.0, 50.0, 60.0, 60.0, 40.0])
+    monkeypatch.setattr("trainer.error_rates", lambda *_: {"WER": {"percent": next(errors)}, "CER": {"percent": 10.0}})
+    config = prepared(tiny("train.epochs=8", "train.patience=2"))
+    trainer = trained(config)
+    assert [wer for _, _, wer, _ in trainer.rates] == [120.0, 60.0, 50.0, 70.0, 50.0, 60.0, 60.0]
+    assert trainer.finished
+    assert checkpoint.load(config.exp / "best.pt")["epoch"] == 5  # as good as the third, and trained for longer
+    again = Trainer(config)
+    again.resume()
+    assert again.finished
+    patient = Trainer(tiny("train.epochs=8", "train.patience=3"))
+    patient.resume()
+    assert not patient.finished
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train.epochs=0", "train.minutes, train.epochs or train.steps must be positive"),
+        ("train.epochs=1 train.accumulate=0", "train.accumulate must be positive, got 0"),
+        ("train.epochs=1 train.device=tpu", "train.device must be auto, cuda or one of cpu.*got 'tpu'"),
+        ("train.epochs=1 train.device=cuda:99", "train.device must be auto, cuda or one of cpu.*got 'cuda:99'"),
+        ("train.epochs=1 train.precision=half", "train.precision must be auto, float32 or bfloat16, got 'half'"),
+    ],
+)
+def test_a_run_that_cannot_start_is_an_error_that_names_the_setting(tiny: Make, words: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trained(prepared(tiny(*words.split())))
+
+
+def test_a_budget_of_steps_ends_within_an_epoch_and_a_larger_one_goes_on_there(tiny: Make) -> None:
+    short = trained(prepared(tiny("train.steps=4")))
+    assert (short.step, short.epoch, short.batch, len(short.rates)) == (4, 1, 1, 2)
+    longer = trained(tiny("train.steps=5"))
+    assert (longer.step, longer.epoch, longer.batch) == (5, 1, 2)
 
 
 def test_a_file_that_vanished_is_reported_and_counts_as_deleted(tiny: Make) -> None:

@@ -1,7 +1,7 @@
 """Functions that kernels call: compiled by themselves, and made part of the kernel by the compiler behind Numba.
 
 `cuda.jit(device=True)` would want a driver at compile time, or, with inline="always", copy the caller's code for each
-call: half of the time that it takes to compile a kernel.
+call, which takes a good part of the time in which a kernel is compiled.
 """
 
 import inspect

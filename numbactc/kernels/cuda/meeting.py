@@ -7,7 +7,7 @@ from numba import cuda, float64, int32, int64
 from numbactc.kernels.cuda.device import device
 from numbactc.kernels.cuda.intrinsics import fma, load_scaled, mul, nearest_integer, normalise, power_of_two
 from numbactc.kernels.cuda.plan import WARP
-from numbactc.kernels.cuda.scaled import ZERO
+from numbactc.kernels.cuda.scaled import NO_PATH, ZERO
 
 ALL_LANES = 0xFFFFFFFF
 NOTHING = 2 * ZERO
@@ -95,6 +95,6 @@ def make_meet(real: Any) -> Any:
         total = int64(0)
         for w in range(block // WARP):
             total += sums[w]
-        return normalise(float64(total), unit, int32(NOTHING - 64))
+        return normalise(float64(total), unit, int32(NO_PATH))
 
     return meet

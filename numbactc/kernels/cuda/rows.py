@@ -38,7 +38,7 @@ from numbactc.kernels.cuda.intrinsics import (
     store_scaled,
 )
 from numbactc.kernels.cuda.plan import WARP
-from numbactc.kernels.cuda.scaled import IMPOSSIBLE, LOG2_E, make_from_log
+from numbactc.kernels.cuda.scaled import IMPOSSIBLE, LEAST, LOG2_E, make_from_log
 
 ALL_LANES = 0xFFFFFFFF
 
@@ -183,7 +183,7 @@ def make_rows_forward(dtype: str, vector: int, warps: int, groups: int) -> Any:
             to = offset(emissions, 2 * ((int64(n) * int64(T) + int64(t)) * int64(columns)))
             k = place
             while k < columns:
-                m, e = real(0), int32(IMPOSSIBLE)
+                m, e = real(0), int32(LEAST)
                 if k < C:
                     m, e = from_log(widen(row[int64(k) * stride_c]), origin)
                 store_scaled(to, k, m, e)
@@ -193,7 +193,7 @@ def make_rows_forward(dtype: str, vector: int, warps: int, groups: int) -> Any:
             to = offset(emissions, 2 * ((place_of_labels + 4 * int64(n)) * int64(T) + int64(t) * int64(columns)))
             k = place
             while k <= int32(count + 1):
-                m, e = real(0), int32(IMPOSSIBLE)
+                m, e = real(0), int32(LEAST)
                 if k <= count:
                     c = labels[place_of_labels + int64(k) - int64(1)] if k > 0 else blank
                     m, e = from_log(widen(row[int64(c) * stride_c]), origin)

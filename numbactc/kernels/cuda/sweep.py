@@ -29,7 +29,7 @@ from numbactc.kernels.cuda.intrinsics import (
     store_scaled,
 )
 from numbactc.kernels.cuda.plan import HALO, MOST_LATTICE_WARPS, MOST_PAIRS, WARP
-from numbactc.kernels.cuda.scaled import ZERO
+from numbactc.kernels.cuda.scaled import LEAST, ZERO
 from numbactc.kernels.cuda.task import Chunk, Lane
 
 ALL_LANES = 0xFFFFFFFF
@@ -62,7 +62,7 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
     step = K * WARP - HALO
     halo_lanes = HALO // K
     zero, one, unit = real(0), real(1), real(2.0**fixed_bits)
-    nothing = int32(ZERO)
+    nothing, least = int32(ZERO), int32(LEAST)
     one_frame = -1 if backward else 1
 
     @cuda.jit(device=True, inline="always")
@@ -179,8 +179,9 @@ def make_sweep(real: Any, pairs: int, tiled: int, inner: bool, backward: bool) -
                     m1, e1 = b, eb
                 e2 = max(el, e1)
                 enters = fma(l, power_of_two(int32(el - e2), zero), mul(m1, power_of_two(int32(e1 - e2), zero)))
-                lane.l[k], lane.el[k] = mul(enters, lane.pm[d * K + k]), int32(e2 + lane.pe[d * K + k])
-                lane.b[k], lane.eb[k] = mul(into, lane.qm[d]), int32(e + lane.qe[d])
+                # zeros sink no further, frame after frame, so that two exponents have room in 32 bits
+                lane.l[k], lane.el[k] = mul(enters, lane.pm[d * K + k]), max(int32(e2 + lane.pe[d * K + k]), least)
+                lane.b[k], lane.eb[k] = mul(into, lane.qm[d]), max(int32(e + lane.qe[d]), least)
                 if backward:
                     y[k], ey[k], z[k], ez[k] = lane.l[k], lane.el[k], lane.b[k], lane.eb[k]
                 else:

@@ -1,0 +1,54 @@
+"""A run that was killed, at any moment, ends in the bits of one that was not."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import checkpoint
+from config import Config
+from runs import command, prepared, trained
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.utils.tensorboard"),
+]
+
+# everything that draws: speeds, SpecAugment, dropout; eleven batches an epoch, two a step
+WORDS = [
+    "train.epochs=4",
+    "train.batch_seconds=2",
+    "train.accumulate=2",
+    "data.speeds=[0.9,1.0]",
+    "data.train=train,train",
+]
+
+KILLS = [
+    # plan, minutes between checkpoints, then (step, epoch, batch) of the one that is left
+    ("kill=9:step", 0.0, (8, 1, 4)),  # in the middle of the second epoch
+    ("kill=15:save", 0.0, (14, 2, 4)),  # while a checkpoint of the third was being written
+    ("kill=20:step", 60.0, (18, 3, 0)),  # some steps after the last checkpoint
+]
+
+
+def test_a_run_killed_three_times_ends_in_the_same_bits(tiny: Callable[..., Config], recipe_home: Path) -> None:
+    whole = trained(prepared(tiny("name=whole", *WORDS)))
+    prepared(tiny("name=killed", *WORDS))
+    for plan, save_minutes, there in KILLS:
+        config = tiny("name=killed", f"train.save_minutes={save_minutes}", *WORDS)
+        done = subprocess.run(command(recipe_home, config, plan), capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        state = checkpoint.load(config.exp / "last.pt")
+        assert (state["step"], state["epoch"], state["batch"]) == there
+    resumed = trained(config)
+    assert len(resumed.losses) == 2
+    assert (resumed.step, resumed.losses, resumed.recent) == (whole.step, whole.losses, whole.recent)
+    assert resumed.rates == whole.rates
+    for ours, theirs in [(resumed.model, whole.model), (resumed.average.module, whole.average.module)]:
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(a, b)
