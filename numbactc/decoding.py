@@ -144,7 +144,8 @@ def beam_search_decode(
         word_bonus: nats for each word; needs a lexicon.
         lexicon: a `numbactc.Lexicon`: texts consist of its words, with its boundary between them, before the first or
             after the last, once or more often. Without a boundary, a word ends where a token comes that begins words;
-            such tokens must not be inside of words then. Of words spelled alike the language model's best counts.
+            such tokens must not be inside of words then. Of words spelled alike the language model's best counts, of
+            equally good ones the first.
         unknown_penalty: nats, at least 0, by which a word that is not in the lexicon lowers the score, and 1/6 of it
             more for each token from the seventh; the language model sees `<unk>`. None: there are no such words.
         hotwords: a bonus in nats for each occurrence of a sequence of tokens. A beginning of one has a part of its

@@ -194,14 +194,14 @@ BEAM_BREAKS = [
         DISPATCH_SCORING,
         "MOST_GAINED = 500.0",
         "MOST_GAINED = 5000.0",
-        "test_beam_scoring.py -k said",
+        "test_beam_scoring_contract.py -k said",
     ),
     Break(
         "beam: a model of weight 0 forbids what it gives no probability",
         SCORING,
         "scorer.weight * nats if scorer.weight > 0.0 else 0.0",
         "scorer.weight * nats",
-        "test_beam_scoring.py -k forbids_nothing",
+        "test_beam_scoring_contract.py -k forbids_nothing",
     ),
     Break(
         "rescoring: what extras add is taken for paths that the beam has found",

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import numbactc
+from beam_extras import character_model, scores_of
 from beams import EVERYTHING, assert_same, decode, model_like, tokens_of
-from test_beam_scoring import character_model, scores_of
 
 NARROW = 6
 

@@ -29,7 +29,7 @@ from numbactc.pyctcdecode.language_model import LanguageModel
 from numbactc.pyctcdecode.spelling import lexicon_of, spellings
 
 RANKED = 10
-"""Hypotheses among which `decode` chooses by their exact scores; a search has lost a little of each."""
+"""Hypotheses among which `decode` chooses once those of the same words have become one."""
 
 Logits = np.ndarray
 

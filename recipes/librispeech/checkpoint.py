@@ -10,6 +10,7 @@ import torch
 
 import config as configs
 from config import Config
+from features import LogMel
 from model import AcousticModel
 from tokens import Tokens, restored
 
@@ -36,6 +37,11 @@ def tokens_of(content: dict[str, Any]) -> Tokens:
     return restored(content.get("tokens") or {"alphabet": content["config"]["data"]["alphabet"]})
 
 
+def log_mel_of(content: dict[str, Any]) -> LogMel:
+    """The features that a checkpoint's model was trained on."""
+    return LogMel(configs.from_dict(content["config"]).features, content.get("statistics"))
+
+
 def load_model(path: str | Path) -> tuple[AcousticModel, Config, dict[str, Any]]:
     """The model with its averaged weights, ready to score; the settings it was trained with; the whole checkpoint."""
     content = load(path)
@@ -47,7 +53,7 @@ def load_model(path: str | Path) -> tuple[AcousticModel, Config, dict[str, Any]]
 
 def must_match(saved: dict[str, Any], config: Config, path: Path) -> None:
     """Raise unless ``saved`` settings are those of ``config``; budgets, decoding, the data's place may differ."""
-    free = {"data.root", "data.note"}
+    free = {"data.root", "data.note", "data.in_memory", "data.memory_gb", "data.workers"}
     free |= {
         f"train.{name}" for name in ["minutes", "epochs", "steps", "patience", "save_minutes", "threads", "device"]
     }

@@ -31,6 +31,12 @@ class DataConfig:
     max_seconds: float = 20.0  # of training utterances
     dev_limit: int = 0  # utterances scored after each epoch; 0: all of them
     speeds: list[float] = field(default_factory=lambda: [1.0])  # each epoch draws one a training utterance
+    noise: str = ""  # a folder of audio that is added to training utterances; empty: none
+    noise_share: float = 0.5  # of the utterances of an epoch that hear it
+    noise_snr: list[float] = field(default_factory=lambda: [10.0, 30.0])  # decibel, from and to
+    in_memory: str = "auto"  # features: true, false (from disk, all the time), or auto: those that memory_gb can hold
+    memory_gb: float = 4.0
+    workers: int = 2  # processes that read from disk what is not in memory; 0: none
 
 
 @dataclass
@@ -39,6 +45,9 @@ class FeatureConfig:
     n_fft: int = 400  # samples: 25 ms
     hop_length: int = 160  # samples: 10 ms, one frame
     n_mels: int = 64
+    mel_scale: str = "htk"  # or slaney; torchaudio's default, and librosa's
+    mel_norm: str = ""  # or slaney: triangles of equal area, librosa's default
+    normalise: str = "utterance"  # each band to mean 0 and deviation 1; global: by those of the training set
     freq_masks: int = 2  # SpecAugment: how many masks, and the widest
     freq_width: int = 12  # mel bands
     time_masks: int = 2
@@ -148,6 +157,8 @@ def _converted(key: str, annotation: Any, new: Any) -> Any:
             raise ValueError
         if wanted in (int, float) and not isinstance(new, bool):
             return wanted(new)
+        if wanted is str and isinstance(new, bool):  # YAML's true beside a word, as in data.in_memory
+            return str(new).lower()
     except (TypeError, ValueError):
         raise ValueError(f"{key} must be {wanted.__name__}, got {new!r}") from None
     if not isinstance(new, wanted):
@@ -185,7 +196,9 @@ def overridden(config: Config, words: Iterable[str]) -> Config:
         key, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"an override must be key=value, got {word!r}")
-        value: Any = text if key in ("data.alphabet", "data.note", "data.root", "name") else yaml.safe_load(text)
+        value: Any = (
+            text if key in ("data.alphabet", "data.noise", "data.note", "data.root", "name") else yaml.safe_load(text)
+        )
         for part in reversed(key.split(".")):
             value = {part: value}
         config = _filled(config, value)

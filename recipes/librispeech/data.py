@@ -1,155 +1,205 @@
-"""Manifests, the dataset of features, batches of seconds, and how a batch is padded."""
+"""The dataset, batches of seconds, and how a batch is padded.
+
+Shapes: S samples, T frames, F mel bands, N utterances, L labels.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from augmentation import Noise, change_speed
 from config import Config
-from features import LogMel, change_speed, read_audio
-from model import output_frames
-from tokens import Tokens, read_tokens
+from features import LogMel, read_audio
+from manifest import Utterance, fewest_samples, misfit
+from tokens import Tokens
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """A line of a manifest; ``duration`` in seconds."""
+@dataclass
+class Item:
+    """An utterance as the dataset hands it out; ``inputs`` is None where it cannot be used, and ``reports`` say why."""
 
-    audio_filepath: str
-    duration: float
-    text: str
-    speaker: str
-
-    @property
-    def id(self) -> str:
-        return Path(self.audio_filepath).stem
+    utterance: Utterance
+    draw: str
+    inputs: Tensor | None  # (T, F) features or (S,) samples
+    target: Tensor
+    reports: list[str]
 
 
 @dataclass
 class Batch:
-    """N utterances: features (N, T, F) padded with zeros, lengths (N,) in frames, targets concatenated."""
+    """N utterances, N may be 0.
 
-    features: Tensor
+    Attributes:
+        inputs: padded with zeros: features (N, T, F), or samples (N, S), of which ``LogMel`` makes features.
+        lengths: (N,) of the inputs, in frames or samples.
+        targets: the labels of all utterances in a row; target_lengths: (N,).
+        draws: for each utterance what its random numbers of this epoch start from: seed, epoch and utterance.
+        reports: a line for each utterance that was left out of the batch, and for each noise that could not be added.
+    """
+
+    inputs: Tensor
     lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
     utterances: list[Utterance]
+    draws: list[str]
+    reports: list[str]
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            inputs=function(self.inputs),
+            lengths=function(self.lengths),
+            targets=function(self.targets),
+            target_lengths=function(self.target_lengths),
+        )
+
+    def pin_memory(self) -> Batch:
+        """As DataLoader asks for it."""
+        return self._mapped(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.features.to(device), self.lengths.to(device), self.targets.to(device), self.target_lengths.to(device),
-            self.utterances,
-        )  # fmt: skip
+        return self._mapped(lambda x: x.to(device, non_blocking=True))
 
     def only(self, wanted: Sequence[int]) -> Batch:
         """The batch of these of its utterances, in this order."""
         targets = self.targets.split(self.target_lengths.tolist())
         return Batch(
-            self.features[wanted], self.lengths[wanted], torch.cat([targets[n] for n in wanted]),
-            self.target_lengths[wanted], [self.utterances[n] for n in wanted],
+            self.inputs[wanted], self.lengths[wanted], torch.cat([targets[n] for n in wanted]),
+            self.target_lengths[wanted], [self.utterances[n] for n in wanted], [self.draws[n] for n in wanted],
+            self.reports,
         )  # fmt: skip
 
 
-def fingerprint(utterances: Sequence[Utterance]) -> str:
-    """The same for the same utterances and texts, wherever their files lie."""
-    return hashlib.sha256("\n".join(f"{u.id} {u.text}" for u in utterances).encode()).hexdigest()
+def kept_in_memory(utterances: Sequence[Utterance], config: Config, speeds: Sequence[float]) -> bool:
+    """Whether ``data.in_memory`` has all features computed once: "auto" does if they take at most data.memory_gb."""
+    choice = config.data.in_memory
+    if choice not in ("auto", "true", "false"):
+        raise ValueError(f"data.in_memory must be auto, true or false, got {choice!r}")
+    if choice != "auto":
+        return choice == "true"
+    seconds = sum(u.duration / speed for u in utterances for speed in speeds)
+    frames = seconds * config.features.sample_rate / config.features.hop_length
+    return 4 * frames * config.features.n_mels <= 1e9 * config.data.memory_gb
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: there is the old file or the new one, whole."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+class SpeechDataset(Dataset[Item]):
+    """Utterances with their targets, and features (T, F) from memory or samples (S,) from disk.
 
+    For training, each epoch draws a speed of ``data.speeds`` an utterance, and noise where ``data.noise`` is a folder.
+    Draws come from the seed, the epoch and the utterance: a resumed epoch draws the same, on any number of processes.
 
-def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:
-    write_atomically(path, "".join(json.dumps(asdict(u)) + "\n" for u in utterances).encode())
-
-
-def read_manifest(path: Path) -> list[Utterance]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run stage 0 (./run.sh --stage 0 --stop-stage 0)")
-    with path.open(encoding="utf-8") as lines:
-        return [Utterance(**json.loads(line)) for line in lines]
-
-
-def read_manifests(config: Config, subsets: Sequence[str]) -> list[Utterance]:
-    """The utterances that stages 0 and 1 accepted."""
-    return [u for subset in subsets for u in read_manifest(config.manifests / f"{subset}.jsonl")]
-
-
-def heard(duration: float, config: Config, training: bool) -> float:
-    """The fewest seconds that ``duration`` seconds become: training plays them at each of ``data.speeds``."""
-    return duration / max(config.data.speeds) if training else duration
-
-
-def misfit(text: str, seconds: float, tokens: Tokens, config: Config) -> tuple[str, str]:
-    """Why ``text`` cannot be learnt from so many seconds of audio: the reason and its details, empty if all is well."""
-    if unknown := tokens.unknown(text):
-        return "unknown characters", " ".join(map(repr, unknown))
-    samples = math.floor(seconds * config.features.sample_rate)
-    frames = output_frames(samples // config.features.hop_length + 1, config.model.strides)
-    if (needed := tokens.frames_needed(text)) > frames:
-        return "too short for its text", f"{frames} frames after the convolutions, {needed} needed"
-    return "", ""
-
-
-class SpeechDataset(Dataset[tuple[Tensor, Tensor, Utterance]]):
-    """Features of every utterance, kept in memory: (T, F), targets (L,), and the utterance.
-
-    Files that cannot be read are reported by ``report`` and left out. An hour takes 92 MB at 64 bands and one speed.
+    What has become unreadable since stage 0, and in training what is too long or too short for its text, stays an item
+    without inputs: ``collate`` leaves it out of its batch and reports it there, whether it was read now or before.
+    An hour of features takes 92 MB at 64 bands and one speed. With noise nothing is kept in memory.
     """
 
     def __init__(
-        self, utterances: list[Utterance], config: Config, speeds: Sequence[float], report: Callable[[str], None]
+        self,
+        utterances: Sequence[Utterance],
+        config: Config,
+        tokens: Tokens,
+        log_mel: LogMel,
+        training: bool = False,
+        report: Callable[[str], None] = print,
     ) -> None:
-        self.utterances: list[Utterance] = []
-        self.targets: list[Tensor] = []
-        self.features: list[list[Tensor]] = []
+        self.utterances, self.config, self.tokens, self.training = list(utterances), config, tokens, training
+        self.speeds = config.data.speeds if training else [1.0]
+        self.noise: Noise | None = None
+        if training and config.data.noise:
+            if config.data.in_memory == "true":
+                raise ValueError("data.in_memory must be auto or false with data.noise, got true")
+            self.noise = Noise(config.data, config.features.sample_rate, report)
         self.epoch = 0
-        self.seed = config.train.seed
-        tokens, log_mel = read_tokens(config), LogMel(config.features)
-        for utterance in tqdm(utterances, desc="features", unit="utt", disable=len(utterances) < 50):
-            try:
-                samples = read_audio(utterance.audio_filepath, config.features.sample_rate)
-            except (OSError, RuntimeError) as error:
-                report(f"left out {utterance.audio_filepath}: {error}")
-                continue
-            self.utterances.append(utterance)
-            self.targets.append(torch.tensor(tokens.encode(utterance.text), dtype=torch.int32))
-            self.features.append([log_mel(change_speed(samples, speed)) for speed in speeds])
+        self.in_memory = self.noise is None and kept_in_memory(self.utterances, config, self.speeds)
+        self.kept: list[list[Tensor] | str] = []  # features at each speed, or why there are none
+        if self.in_memory:
+            shown = tqdm(self.utterances, desc="features", unit="utt", disable=len(self.utterances) < 50)
+            self.kept = [self._features(utterance, log_mel) for utterance in shown]
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Utterance]:
-        versions = self.features[index]
-        # Drawn from (seed, epoch, index), not from a running generator: a resumed epoch draws the same.
-        choice = random.Random(f"{self.seed} {self.epoch} {index}").randrange(len(versions))
-        return versions[choice], self.targets[index], self.utterances[index]
+    def _features(self, utterance: Utterance, log_mel: LogMel) -> list[Tensor] | str:
+        try:
+            return [log_mel.one(self.samples(utterance, speed)).cpu() for speed in self.speeds]
+        except (OSError, RuntimeError) as error:
+            return str(error)
+
+    def samples(self, utterance: Utterance, speed: float) -> Tensor:
+        """(S,) samples from disk at one speed; OSError or RuntimeError says why the utterance cannot be used."""
+        features, limit = self.config.features, self.config.data.max_seconds
+        if not self.training:
+            return read_audio(utterance.audio_filepath, features.sample_rate)
+        samples = read_audio(utterance.audio_filepath, features.sample_rate, limit)
+        # at its fastest, whatever is drawn: an utterance is either in every epoch or in none
+        fewest = fewest_samples(len(samples) / features.sample_rate, self.config, training=True)
+        reason, details = misfit(utterance.text, fewest, self.tokens, self.config)
+        if reason:
+            raise RuntimeError(f"{reason} ({details})")
+        return change_speed(samples, speed)
+
+    def __getitem__(self, index: int) -> Item:
+        utterance = self.utterances[index]
+        draw = f"{self.config.train.seed} {self.epoch} {index}"
+        version = random.Random(draw).randrange(len(self.speeds))
+        item = Item(utterance, draw, None, torch.tensor([], dtype=torch.int32), [])
+        try:
+            if self.in_memory:
+                kept = self.kept[index]
+                if isinstance(kept, str):
+                    raise RuntimeError(kept)
+                item.inputs = kept[version]
+            else:
+                item.inputs = self.samples(utterance, self.speeds[version])
+            item.target = torch.tensor(self.tokens.encode(utterance.text), dtype=torch.int32)
+        except (OSError, RuntimeError, ValueError) as error:
+            item.inputs = None
+            item.reports.append(f"left out {utterance.audio_filepath}: {error}")
+            return item
+        if self.noise:
+            try:
+                item.inputs = self.noise.add(item.inputs, random.Random(f"{draw} noise"))
+            except (OSError, RuntimeError) as error:
+                item.reports.append(f"no noise for {utterance.audio_filepath}: {error}")
+        return item
 
 
-def collate(items: Sequence[tuple[Tensor, Tensor, Utterance]]) -> Batch:
-    """Pad the features with zeros, concatenate the targets."""
-    features, targets, utterances = zip(*items, strict=True)
+def collate(items: Sequence[Item]) -> Batch:
+    """Pad the inputs with zeros, concatenate the targets, leave out items without inputs."""
+    whole = [(item, item.inputs) for item in items if item.inputs is not None]
+    inputs, targets = [x for _, x in whole], [item.target for item, _ in whole]
     return Batch(
-        pad_sequence(list(features), batch_first=True),
-        torch.tensor([len(f) for f in features]),
-        torch.cat(targets),
-        torch.tensor([len(t) for t in targets]),
-        list(utterances),
+        pad_sequence(inputs, batch_first=True) if inputs else torch.zeros(0, 0),
+        torch.tensor([len(x) for x in inputs], dtype=torch.int64),
+        torch.cat(targets) if targets else torch.zeros(0, dtype=torch.int32),
+        torch.tensor([len(t) for t in targets], dtype=torch.int64),
+        [item.utterance for item, _ in whole],
+        [item.draw for item, _ in whole],
+        [line for item in items for line in item.reports],
+    )
+
+
+def load(dataset: SpeechDataset, batches: Sequence[list[int]]) -> DataLoader[Batch]:
+    """``batches`` of indexes as batches, in their order; ``data.workers`` processes read ahead what is not in memory.
+
+    Set ``dataset.epoch`` before the iteration begins. The global generator is not drawn from.
+    """
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=0 if dataset.in_memory else dataset.config.data.workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
     )
 
 

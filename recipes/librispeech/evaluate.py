@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import checkpoint
 import config as configs
 import language
 from config import Config
-from data import Utterance, fingerprint, read_manifests
 from decoders import Decoder, first_weights, methods_of
-from model import AcousticModel
+from manifest import Utterance, fingerprint, read_manifests
 from rates import error_rates, line, write_errors, write_trn
+from recogniser import Recogniser
 from scores import Scored, score_all
 from tuning import Transcripts, across_halves, tune
 
@@ -28,13 +27,12 @@ class Evaluation:
     """A checkpoint and the settings to decode with; scores of a set are computed when they are first asked for."""
 
     def __init__(self, path: Path, settings: Config) -> None:
-        self.model: AcousticModel
-        self.model, self.config, self.content = checkpoint.load_model(path)
+        self.recogniser = Recogniser(path)
+        self.config, self.tokens = self.recogniser.config, self.recogniser.tokens
         self.settings = settings.decode
         self.exp = path.parent
-        self.tokens = checkpoint.tokens_of(self.content)
         self.dev = "+".join(self.config.data.dev)
-        self._scored: dict[str, tuple[Scored, list[str]]] = {}
+        self._scored: dict[str, Scored] = {}
 
     def utterances(self, subset: str) -> list[Utterance]:
         """Those of one set; of the dev sets together for their name."""
@@ -42,19 +40,14 @@ class Evaluation:
 
     def scored(self, subset: str) -> Scored:
         if subset not in self._scored:
-            self._scored[subset] = score_all(self.model, self.utterances(subset), self.config)
-            print("".join(f"{message}\n" for message in self._scored[subset][1]), end="")
-        return self._scored[subset][0]
-
-    def unreadable(self, subset: str) -> int:
-        self.scored(subset)
-        return len(self._scored[subset][1])
+            self._scored[subset] = score_all(self.recogniser, self.utterances(subset))
+        return self._scored[subset]
 
     def known(self, subset: str) -> dict[str, Any]:
         """What a result depends on: one with the same is kept."""
         utterances = self.utterances(subset)
         known = {"set": subset, "utterances": len(utterances), "data": fingerprint(utterances)}
-        known |= {key: self.content[key] for key in ("step", "epoch", "seconds")}
+        known |= {key: self.recogniser.content[key] for key in ("step", "epoch", "seconds")}
         known["decode"] = {k: v for k, v in vars(self.settings).items() if k != "methods"}
         arpa = Path(self.settings.lm)
         known["lm"] = [arpa.stat().st_size, arpa.stat().st_mtime_ns] if self.settings.lm else []
@@ -99,11 +92,11 @@ def evaluate_set(evaluation: Evaluation, subset: str, method: str) -> dict[str, 
         if all(before.get(key) == value for key, value in known.items()):
             return before
     decoder = evaluation.decoder(method)
-    utterances = evaluation.scored(subset).utterances
+    utterances, log_probs = evaluation.scored(subset)
     found = evaluation.transcripts(decoder, subset)
     references = [u.text for u in utterances]
     result: dict[str, Any] = {**known, "method": decoder.name, "weights": found.how}
-    result |= {"speakers": len({u.speaker for u in utterances}), "unreadable": evaluation.unreadable(subset)}
+    result |= {"speakers": len({u.speaker for u in utterances}), "unreadable": sum(len(x) == 0 for x in log_probs)}
     if decoder.language.lexicon:
         result["unknown words"] = language.unknown_words(references, decoder.language.lexicon)
     result |= error_rates(references, found.texts)

@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 import config as configs
 from config import Config
-from data import Utterance, heard, misfit, write_manifest
+from features import FORMATS
+from manifest import Utterance, fewest_samples, misfit, write_manifest
 from tokens import Characters
-
-FORMATS = [".flac", ".wav", ".mp3", ".ogg", ".opus"]
 
 
 def find_utterances(folder: Path) -> list[tuple[str, str, Path]]:
@@ -72,7 +71,7 @@ def check(stem: Path, text: str, config: Config, training: bool) -> tuple[Uttera
     if duration < config.data.min_seconds:
         return None, "too short", f"{duration:.2f} s, data.min_seconds is {config.data.min_seconds:g}"
     if not config.data.bpe:  # pieces are checked in stage 1, which makes them
-        reason, details = misfit(text, heard(duration, config, training), characters, config)
+        reason, details = misfit(text, fewest_samples(duration, config, training), characters, config)
         if reason:
             return None, reason, details
     speaker = audio.parent.parent.name

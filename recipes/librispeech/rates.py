@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jiwer
 
-from data import Utterance
+from manifest import Utterance
 
 Decoded = Sequence[tuple[Utterance, str]]
 

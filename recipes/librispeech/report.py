@@ -14,12 +14,12 @@ import checkpoint
 import config as configs
 import numbactc
 from config import Config
-from data import Utterance, read_manifests
 from features import LogMel, read_audio
+from manifest import Utterance, read_manifests
 from model import AcousticModel
 from rates import line
 from tokens import BLANK, Tokens
-from transcribe import transcribe
+from transcribe import Transcriber
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -49,15 +49,17 @@ def plot_curves(state: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def plot_alignment(utterance: Utterance, model: AcousticModel, tokens: Tokens, config: Config, path: Path) -> None:
+def plot_alignment(
+    utterance: Utterance, model: AcousticModel, tokens: Tokens, log_mel: LogMel, config: Config, path: Path
+) -> None:
     """The aligned tokens and words over the spectrogram, and below it the posteriors."""
     features = config.features
     samples = read_audio(utterance.audio_filepath, features.sample_rate)
-    inputs = LogMel(features)(samples)
+    inputs, lengths = log_mel(samples[None], torch.tensor([len(samples)]))
     with torch.inference_mode():
-        logits, _ = model(inputs[None], torch.tensor([len(inputs)]))
+        logits, _ = model(inputs, lengths)
     log_probs = logits[:, 0].log_softmax(-1)
-    seconds = features.hop_length * len(inputs) / len(log_probs) / features.sample_rate
+    seconds = features.hop_length * inputs.shape[1] / len(log_probs) / features.sample_rate
     labels = tokens.encode(utterance.text)
     (alignment,) = numbactc.forced_align(log_probs, torch.tensor(labels), [len(log_probs)], [len(labels)], BLANK)
     words = tokens.words(alignment.spans)
@@ -119,7 +121,7 @@ def main() -> None:
     exp = config.exp
     state = checkpoint.load(exp / "last.pt")
     model, trained, content = checkpoint.load_model(exp / "best.pt")
-    tokens = checkpoint.tokens_of(content)
+    tokens, log_mel = checkpoint.tokens_of(content), checkpoint.log_mel_of(content)
     plot_curves(state, exp / "curves.png")
     if args.figure:
         args.figure.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +129,7 @@ def main() -> None:
     # The first utterance of about three seconds: short enough that its characters can be read.
     utterances = sorted(read_manifests(trained, config.data.test), key=lambda u: u.id)
     example = min(utterances, key=lambda u: abs(round(u.duration) - 3))
-    plot_alignment(example, model, tokens, trained, exp / "alignment.png")
+    plot_alignment(example, model, tokens, log_mel, trained, exp / "alignment.png")
     done = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(exp.glob("decode_*_greedy/result.json"))]
     parameters = sum(p.numel() for p in model.parameters())
     text = report_text(trained, state, done, parameters)
@@ -135,7 +137,7 @@ def main() -> None:
     print(text)
     print(f"python transcribe.py --checkpoint exp/{config.name}/best.pt {example.audio_filepath}")
     print(f"  said:        {example.text}")
-    print(f"  transcribed: {transcribe(Path(example.audio_filepath), model, tokens, trained)}")
+    print(f"  transcribed: {Transcriber(exp / 'best.pt')(example.audio_filepath)[0]}")
     print(f"pictures: {exp / 'curves.png'} {exp / 'alignment.png'}")
 
 

@@ -2,11 +2,12 @@
 # The whole recipe, stage by stage; each is safe to repeat and continues where it was interrupted.
 #   ./run.sh                                            synthesised corpus, six minutes of training
 #   ./run.sh --data DIR --config conf/mini.yaml         real speech in LibriSpeech's layout
+#   ./run.sh --download DIR --config conf/train-clean-100.yaml     the configuration's subsets are fetched into DIR
 #   ./run.sh --stage 2 --stop-stage 3                   0 data, 1 tokens, 2 train, 3 evaluate, 4 report
 #   ./run.sh --minutes 20 model.hidden=320              a budget of training time; any setting as key=value
 set -euo pipefail
 
-usage() { sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 absolute() { # a path from where the user stands, or else from the recipe's folder
     if [ -e "$1" ]; then echo "$(cd "$(dirname "$1")" && pwd)/$(basename "$1")"
     elif [ -e "$here/$1" ]; then echo "$here/$1"
@@ -15,10 +16,10 @@ absolute() { # a path from where the user stands, or else from the recipe's fold
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export RECIPE_COMMAND="./run.sh${*:+ $*}"
-stage=0 stop_stage=4 data="" config="" minutes="" overrides=()
+stage=0 stop_stage=4 data="" download="" config="" minutes="" overrides=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --stage | --stop-stage | --data | --config | --minutes)
+        --stage | --stop-stage | --data | --download | --config | --minutes)
             [ $# -ge 2 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; }
             name=${1#--}; printf -v "${name/-/_}" '%s' "$2"; shift 2 ;;
         -h | --help) usage; exit 0 ;;
@@ -26,6 +27,14 @@ while [ $# -gt 0 ]; do
         *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;
     esac
 done
+if [ -n "$download" ]; then
+    if [ -n "$data" ] || [ -z "$config" ]; then
+        echo "run.sh: --download needs a --config that names the subsets, and no --data" >&2; exit 2
+    fi
+    mkdir -p "$download"
+    download=$(absolute "$download" --download)
+    overrides+=("data.root=$download/LibriSpeech")
+fi
 if [ -z "$config" ]; then
     config=$here/conf/demo.yaml
     if [ -n "$data" ]; then config=$here/conf/mini.yaml; fi
@@ -42,10 +51,11 @@ wanted() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
 
 if wanted 0; then
     echo "== stage 0: data"
-    if [ -z "$data" ] && [ "$(basename "$config")" = demo.yaml ]; then "$python" synthesise.py; fi
+    if [ -n "$download" ]; then run download.py --out "$download"; fi
+    if [ -z "$data$download" ] && [ "$(basename "$config")" = demo.yaml ]; then "$python" synthesise.py; fi
     run prepare.py
 fi
-if wanted 1; then echo "== stage 1: tokens"; run vocabulary.py; fi
+if wanted 1; then echo "== stage 1: tokens"; run vocabulary.py; run normalisation.py; fi
 if wanted 2; then echo "== stage 2: train"; run train.py; fi
 if wanted 3; then echo "== stage 3: evaluate"; run evaluate.py; fi
 if wanted 4; then echo "== stage 4: report"; run report.py; fi

@@ -28,8 +28,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import config as configs
-from data import BucketSampler, SpeechDataset, collate, fingerprint, read_manifests
+from data import BucketSampler, SpeechDataset, load
 from distributed import Lost, Processes
+from manifest import fingerprint, read_manifests
 from trainer import Trainer, log
 
 
@@ -59,11 +60,12 @@ class Interrupted:
 def data_sets(trainer: Trainer) -> tuple[SpeechDataset, SpeechDataset]:
     """Features of the training set, at all speeds, and of as much of the dev set as is scored after each epoch."""
     config = trainer.config
-    train = SpeechDataset(trainer.train_set, config, config.data.speeds, log.warning)
+    parts = config, trainer.tokens, trainer.log_mel
+    train = SpeechDataset(trainer.train_set, *parts, training=True, report=log.warning)
     chosen = read_manifests(config, config.data.dev)
     if 0 < config.data.dev_limit < len(chosen):
         chosen = random.Random(config.train.seed).sample(chosen, config.data.dev_limit)
-    return train, SpeechDataset(chosen, config, [1.0], log.warning)
+    return train, SpeechDataset(chosen, *parts)
 
 
 def all_the_same(train_set: SpeechDataset, processes: Processes) -> None:
@@ -97,6 +99,8 @@ def train(trainer: Trainer) -> None:
         while not (asked or trainer.done()):
             sampler.epoch = train_set.epoch = trainer.epoch
             batches = sampler.batches()
+            numbers = range(trainer.batch, len(batches))[processes.rank :: processes.count]
+            reader = iter(load(train_set, [batches[k] for k in numbers]))
             while trainer.batch < len(batches):
                 # what depends on one process's clock or user, all of them hear before each step
                 seconds, asking = processes.total(trainer.seconds if processes.first else 0.0, bool(interrupted))
@@ -106,7 +110,7 @@ def train(trainer: Trainer) -> None:
                     break
                 end = min(trainer.batch + processes.count * config.train.accumulate, len(batches))
                 mine = range(trainer.batch, end)[processes.rank :: processes.count]
-                loss = trainer.train_step([(k, collate([train_set[i] for i in batches[k]])) for k in mine], progress)
+                loss = trainer.train_step([(k, next(reader)) for k in mine], progress)
                 trainer.batch = end
                 trainer.record(loss, writer)
                 bar.set_postfix(epoch=trainer.epoch, loss=f"{loss:.3f}", dev_wer=f"{trainer.best:.1f}", refresh=False)

@@ -15,12 +15,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 import checkpoint
 import environment
+from augmentation import SpecAugment
 from config import Config
-from data import Batch, SpeechDataset, fingerprint, read_manifests
+from data import Batch, SpeechDataset
 from decoders import greedy
 from distributed import Processes
-from features import SpecAugment
+from manifest import fingerprint, read_manifests
 from model import AcousticModel
+from normalisation import read_log_mel
 from objective import Objective
 from optimisation import averaging, learning_rate, use_bfloat16
 from rates import error_rates
@@ -35,8 +37,9 @@ COUNTERS = ["step", "epoch", "batch", "seconds", "best", "stale", "losses", "rec
 class Trainer:
     """All that a run is made of; ``state`` is what last.pt holds of it.
 
-    Nothing is drawn from a running generator: before each batch it is seeded by (``train.seed``, epoch, number of the
-    batch in its epoch). So dropout and SpecAugment are the same after a resume, and whichever process has the batch.
+    Nothing is drawn from a generator that has run: dropout is seeded by (``train.seed``, epoch, number of the batch in
+    its epoch), what augmentation draws by (seed, epoch, utterance). So both are the same after a resume, and whichever
+    process has the batch.
 
     Attributes:
         step: steps of the optimiser so far, those that were skipped included.
@@ -49,13 +52,15 @@ class Trainer:
     def __init__(self, config: Config, processes: Processes | None = None) -> None:
         self.config = config
         self.processes = processes or Processes()
-        config.exp.mkdir(parents=True, exist_ok=True)
+        if self.processes.first:
+            config.exp.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.train.seed)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         self.device = self.processes.device(config.train.device)
         self.bfloat16 = use_bfloat16(config.train.precision, self.device)
         self.tokens = read_tokens(config)
+        self.log_mel = read_log_mel(config).to(self.device)
         self.model = checkpoint.build_model(config, self.tokens)
         # copied before either goes to a GPU: there each LSTM then lays its weights out in one block
         self.average = AveragedModel(self.model, multi_avg_fn=averaging(config.optim.average)).to(self.device)
@@ -82,6 +87,7 @@ class Trainer:
         return {
             "config": self.config.to_dict(),
             "tokens": self.tokens.state(),
+            "statistics": self.log_mel.statistics,
             "model": self.average.module.state_dict(),
             "raw_model": self.model.state_dict(),
             "averaged": self.average.n_averaged,
@@ -142,7 +148,8 @@ class Trainer:
         loss, count, reports = 0.0, 0, list[str]()
         for number, batch in batches:
             torch.manual_seed(random.Random(f"{self.config.train.seed} {self.epoch} {number}").getrandbits(63))
-            losses = self._add_gradient(batch.to(self.device), reports)
+            reports += batch.reports
+            losses = self._add_gradient(batch.to(self.device), reports) if batch.utterances else []
             loss, count = loss + math.fsum(losses), count + len(losses)
         loss, count_all, reported = self.processes.total(loss, count, len(reports))
         if reported:
@@ -167,8 +174,10 @@ class Trainer:
         """Add the gradient of the sum of the batch's finite losses to ``.grad``; returns these losses."""
         views = self.objective.views
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            features = self.augment(batch.features.repeat(views, 1, 1))
-            scores, input_lengths = self.model.all_scores(features, batch.lengths.repeat(views))
+            features, lengths = self.log_mel(batch.inputs, batch.lengths)
+            features, lengths = features.repeat(views, 1, 1), lengths.repeat(views)
+            draws = [f"{draw} {view}" for view in range(views) for draw in batch.draws]
+            scores, input_lengths = self.model.all_scores(self.augment(features, lengths, draws), lengths)
         losses = self.objective(scores, batch, input_lengths)
         values: list[float] = losses.tolist()
         finite = [n for n, value in enumerate(values) if math.isfinite(value)]
@@ -207,7 +216,7 @@ class Trainer:
         losses: list[float] = []
         references, hypotheses = [], []
         model = cast(AcousticModel, self.average.module)
-        for batch, logits, input_lengths in scored(model, dataset, self.config.train.batch_seconds):
+        for batch, logits, input_lengths in scored(model, self.log_mel, dataset, self.config.train.batch_seconds):
             losses += self.objective.ctc(logits, batch.to(self.device), input_lengths).tolist()
             references += [u.text for u in batch.utterances]
             hypotheses += greedy(logits, input_lengths, self.tokens)
@@ -225,6 +234,6 @@ class Trainer:
         self.stale += 1
         if min(wer, 100.0) <= self.best:
             self.best, self.stale = min(wer, 100.0), 0
-            keep = ["config", "tokens", "model", "step", "epoch", "seconds"]
+            keep = ["config", "tokens", "statistics", "model", "step", "epoch", "seconds"]
             content = {name: value for name, value in self.state().items() if name in keep}
             checkpoint.save(self.config.exp / "best.pt", content)

@@ -1,43 +1,108 @@
-"""Transcribe audio files: python transcribe.py --checkpoint exp/demo/best.pt file.wav ..."""
+"""Transcribe audio files of any length.
+
+python transcribe.py --checkpoint exp/demo/best.pt hello.wav 'talks/*.flac'
+python transcribe.py --checkpoint exp/demo/best.pt --method words --times hello.wav
+find . -name '*.ogg' | python transcribe.py --checkpoint exp/demo/best.pt -
+"""
 
 from __future__ import annotations
 
 import argparse
+import glob
+import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-import checkpoint
-from config import Config
-from decoders import greedy
-from features import LogMel, read_audio
-from model import AcousticModel
-from tokens import Tokens
+import language
+import numbactc
+from config import DecodeConfig
+from decoders import METHODS, Decoder, Weights, first_weights, plain
+from numbactc import WordSpan
+from recogniser import Recogniser
+from tokens import BLANK
 
 
-@torch.inference_mode()
-def transcribe(path: Path, model: AcousticModel, tokens: Tokens, config: Config) -> str:
-    """The greedy transcript of one audio file; OSError or RuntimeError where it cannot be read."""
-    features = LogMel(config.features)(read_audio(path, config.features.sample_rate))
-    logits, input_lengths = model(features[None], torch.tensor([len(features)]))
-    return greedy(logits, input_lengths, tokens)[0]
+def names(words: Sequence[str]) -> Iterator[str]:
+    """The files that are meant: paths, patterns such as ``'talks/**/*.flac'``, and "-" for those of standard input,
+    one a line, as they come. A pattern without a match stands for itself.
+    """
+    for word in words:
+        if word == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        elif Path(word).exists():
+            yield word
+        else:
+            yield from sorted(glob.glob(word, recursive=True)) or [word]
+
+
+def tuned_weights(exp: Path, decoder: Decoder) -> Weights:
+    """What stage 3 found best on dev for this method and model, else what the settings say; stderr tells which."""
+    path = exp / "lm" / "tuned.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = found.get(decoder.method)
+    if record and record["lm"] == decoder.language.name:
+        return Weights(**record["weights"])
+    if decoder.tuned:
+        print(f"weights of {decoder.name}: never tuned, those of the settings", file=sys.stderr)
+    return first_weights(decoder.settings)
+
+
+class Transcriber:
+    """A recogniser with a way to decode: the text of a file, and its words in time."""
+
+    def __init__(self, path: Path, method: str = "greedy", settings: DecodeConfig | None = None) -> None:
+        self.recogniser = Recogniser(path)
+        settings = settings or self.recogniser.config.decode
+        tokens, folder = self.recogniser.tokens, path.parent / "lm"
+        lm = language.arpa_file(method, settings, folder)
+        if language.unit(method, settings) and not lm.exists():
+            raise FileNotFoundError(f"{lm} is missing: run stage 3 with {method} in decode.methods")
+        self.decoder = Decoder(method, tokens, settings, language.read(method, tokens, settings, folder))
+        self.weights = tuned_weights(path.parent, self.decoder)
+
+    def __call__(self, path: str | Path, chunk: float = 60.0, overlap: float = 5.0) -> tuple[str, list[WordSpan]]:
+        """Text, and words with their place in seconds; OSError or RuntimeError where the file cannot be read."""
+        log_probs = self.recogniser.file_scores(path, chunk, overlap)
+        (found,) = self.decoder.paths([log_probs], self.weights)
+        (alignment,) = numbactc.forced_align(
+            log_probs, torch.tensor(found.tokens, dtype=torch.int64), [len(log_probs)], [len(found.tokens)], BLANK,
+            frame_duration=self.recogniser.frame_seconds,
+        )  # fmt: skip
+        return plain(self.recogniser.tokens, found.tokens), self.recogniser.tokens.words(alignment.spans)
+
+    def row(self, word: WordSpan) -> str:
+        """A word's first and last second, how sure the model is of it, and its text."""
+        text = plain(self.recogniser.tokens, word.tokens)
+        return f"{word.start_time:9.2f} {word.end_time:9.2f} {word.confidence:6.3f}  {text}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("files", nargs="+", type=Path, help="FLAC, WAV, MP3 or Ogg; any sample rate")
+    parser.add_argument("--method", choices=METHODS, help="default: greedy; arpa with --lm")
+    parser.add_argument("--lm", default="", help="an ARPA file, for beam search with it")
+    parser.add_argument("--lm-unit", choices=("word", "token"), default="word", help="what it is a model of")
+    parser.add_argument("--beam-size", type=int, default=DecodeConfig.beam_size)
+    parser.add_argument("--times", action="store_true", help="a line a word: begin, end, in seconds, confidence")
+    parser.add_argument("--chunk", type=float, default=60.0, help="seconds that are scored at once")
+    parser.add_argument("--overlap", type=float, default=5.0, help="seconds that a chunk hears of its neighbours")
+    parser.add_argument("files", nargs="+", help="FLAC, WAV, MP3 or Ogg, any rate; patterns; - for names on stdin")
     args = parser.parse_args()
-    model, config, content = checkpoint.load_model(args.checkpoint)
-    tokens = checkpoint.tokens_of(content)
+    settings = DecodeConfig(lm=args.lm, lm_unit=args.lm_unit, beam_size=args.beam_size)
+    transcriber = Transcriber(args.checkpoint, args.method or ("arpa" if args.lm else "greedy"), settings)
     failed = False
-    for path in args.files:
+    for path in names(args.files):
         try:
-            print(f"{path}: {transcribe(path, model, tokens, config)}")
+            text, words = transcriber(path, args.chunk, args.overlap)
         except (OSError, RuntimeError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = True
+            continue
+        rows = [transcriber.row(word) for word in words] if args.times else []
+        print("\n".join([f"{path}: {text}", *rows]), flush=True)
     sys.exit(1 if failed else 0)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from data import Utterance
 from decoders import Decoder, Weights, first_weights
+from manifest import Utterance
 from rates import error_rates
 from scores import Scored
 
@@ -66,8 +66,8 @@ def tune(decoder: Decoder, dev: Scored, sets: str) -> Tuned:
 
     best, tried = search(first_weights(decoder.settings), decoder.tuned, rate)
     speakers = sorted({u.speaker for u in dev.utterances})
-    record = {"tuned on": sets, "speakers": speakers, "weights": asdict(best), "tried": tried}
-    return Tuned(best, record)
+    record = {"lm": decoder.language.name, "tuned on": sets, "speakers": speakers, "weights": asdict(best)}
+    return Tuned(best, {**record, "tried": tried})
 
 
 def halves(utterances: Sequence[Utterance]) -> tuple[list[int], list[int]]:

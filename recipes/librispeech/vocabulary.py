@@ -13,7 +13,7 @@ from collections import Counter
 
 import config as configs
 from config import Config
-from data import heard, misfit, read_manifest, read_manifests, write_atomically, write_manifest
+from manifest import fewest_samples, misfit, read_manifest, read_manifests, write_atomically, write_manifest
 from tokens import Pieces, Tokens, read_tokens
 
 
@@ -44,7 +44,8 @@ def drop_misfits(subset: str, tokens: Tokens, config: Config) -> int:
     training = subset in config.data.train
     kept, dropped = [], []
     for utterance in read_manifest(path):
-        reason, details = misfit(utterance.text, heard(utterance.duration, config, training), tokens, config)
+        samples = fewest_samples(utterance.duration, config, training)
+        reason, details = misfit(utterance.text, samples, tokens, config)
         if reason:
             dropped.append(f"{utterance.id}: {reason} ({details})\n")
         else:

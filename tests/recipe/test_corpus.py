@@ -14,8 +14,9 @@ import soundfile
 
 import synthesise
 from config import Config
-from data import BucketSampler, read_manifests
+from data import BucketSampler
 from features import read_audio
+from manifest import read_manifests
 from prepare import prepare_subset
 from tones import tones, write_corpus
 

@@ -15,9 +15,9 @@ import evaluate
 import language
 import tuning
 from config import Config, DecodeConfig
-from data import Utterance, read_manifests
 from decoders import Decoder, Weights, first_weights, greedy, methods_of
 from evaluate import Evaluation
+from manifest import Utterance, read_manifests
 from numbactc import NgramLM
 from rates import read_trn, worst, write_trn
 from scores import Scored, score_all
@@ -244,15 +244,14 @@ def test_one_speaker_tuned_on_himself_is_said(tiny: Make) -> None:
     assert result["weights"] == "weights tuned on this very set, which has one speaker: too good"
 
 
-def test_what_cannot_be_read_has_no_frames_and_is_named(tiny: Make) -> None:
+def test_what_cannot_be_read_has_no_frames_and_is_named(tiny: Make, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny()
     evaluation = Evaluation(untrained(config), config)
     some = read_manifests(config, ["test"])
     Path(some[2].audio_filepath).unlink()
-    scored, failed = score_all(evaluation.model, some, evaluation.config)
+    scored = score_all(evaluation.recogniser, some)
     assert [len(frames) == 0 for frames in scored.log_probs] == [k == 2 for k in range(len(some))]
-    assert len(failed) == 1
-    assert some[2].audio_filepath in failed[0]
+    assert f"left out {some[2].audio_filepath}" in capsys.readouterr().out
 
 
 def test_trn_comes_back_and_the_worst_come_first(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config import LossConfig
-from data import Batch, Utterance
+from data import Batch
+from manifest import Utterance
 from objective import Objective, disagreement
 
 T, N, C = 12, 3, 5
@@ -19,7 +20,7 @@ def batch_of() -> Batch:
     """Three utterances of 4, 1 and no labels; their features are of no interest here."""
     targets, target_lengths = torch.tensor([1, 2, 2, 4, 3], dtype=torch.int32), torch.tensor([4, 1, 0])
     utterances = [Utterance(f"{n}.flac", 1.0, "", "") for n in range(N)]
-    return Batch(torch.zeros(N, T, 1), LENGTHS, targets, target_lengths, utterances)
+    return Batch(torch.zeros(N, T, 1), LENGTHS, targets, target_lengths, utterances, [""] * N, [])
 
 
 def logits_of(seed: int, views: int = 1) -> Tensor:

@@ -13,7 +13,7 @@ import yaml
 import checkpoint
 import vocabulary
 from config import Config
-from data import read_manifests
+from manifest import read_manifests
 from numbactc import TokenSpan
 from prepare import prepare_subset
 from tokens import Characters, Pieces, Tokens, collapse, read_tokens, restored

@@ -17,14 +17,17 @@ import checkpoint
 import evaluate
 import report
 from config import Config
-from data import Batch, SpeechDataset, collate, read_manifests
+from data import Batch, SpeechDataset, collate
+from features import LogMel
+from manifest import read_manifests
 from optimisation import averaging, learning_rate
 from prepare import prepare_subset
 from rates import line, read_trn
 from runs import prepared, trained
+from tokens import read_tokens
 from tones import TEXTS
 from trainer import Trainer
-from transcribe import transcribe
+from transcribe import Transcriber
 
 Make = Callable[..., Config]
 pytestmark = [
@@ -64,14 +67,15 @@ def test_training_learns_the_tones_end_to_end(tiny: Make) -> None:
     assert len((out / "hyp.trn").read_text().splitlines()) == len(TEXTS)
 
     model, saved, content = checkpoint.load_model(config.exp / "best.pt")
-    tokens = checkpoint.tokens_of(content)
+    tokens, log_mel = checkpoint.tokens_of(content), checkpoint.log_mel_of(content)
     utterances = read_manifests(config, ["test"])
     hypotheses = read_trn(out / "hyp.trn")
+    transcriber = Transcriber(config.exp / "best.pt")
     for utterance in utterances[:3]:
-        assert transcribe(Path(utterance.audio_filepath), model, tokens, saved) == hypotheses[utterance.id]
+        assert transcriber(utterance.audio_filepath)[0] == hypotheses[utterance.id]
 
     report.plot_curves(checkpoint.load(config.exp / "last.pt"), config.exp / "curves.png")
-    report.plot_alignment(utterances[1], model, tokens, saved, config.exp / "alignment.png")
+    report.plot_alignment(utterances[1], model, tokens, log_mel, saved, config.exp / "alignment.png")
     assert (config.exp / "curves.png").stat().st_size > 5000
     assert (config.exp / "alignment.png").stat().st_size > 5000
     text = report.report_text(saved, checkpoint.load(config.exp / "last.pt"), [result], 1000)
@@ -150,16 +154,21 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     assert checkpoint.load(tmp_path / "last.pt") == {"step": 1}
 
 
+def training_set(config: Config) -> SpeechDataset:
+    tokens, log_mel = read_tokens(config), LogMel(config.features)
+    return SpeechDataset(read_manifests(config, ["train"]), config, tokens, log_mel, training=True)
+
+
 def spoiled(config: Config, spoil: Callable[[Batch], None]) -> Batch:
     """Three utterances, of which ``spoil`` changes the second."""
-    dataset = SpeechDataset(read_manifests(config, ["train"])[:3], config, [1.0], pytest.fail)
+    dataset = training_set(config)
     batch = collate([dataset[n] for n in range(3)])
     spoil(batch)
     return batch
 
 
 def with_nan(batch: Batch) -> None:
-    batch.features[1, 5] = torch.nan
+    batch.inputs[1, 5] = torch.nan
 
 
 def with_a_target_that_does_not_fit(batch: Batch) -> None:
@@ -174,6 +183,7 @@ def test_an_utterance_without_finite_loss_is_left_out_and_named(
 ) -> None:
     config = prepared(tiny("train.epochs=1", "model.dropout=0", "features.freq_masks=0", "features.time_masks=0"))
     batch = spoiled(config, spoil)
+    assert [u.id for u in batch.only([2, 0]).utterances] == ["7-1-0002", "7-1-0000"]
     trainer, without = Trainer(config), Trainer(config)
     with caplog.at_level(logging.WARNING):
         loss = trainer.train_step([(0, batch)], 0.5)
@@ -210,7 +220,7 @@ def test_a_step_without_finite_gradient_is_skipped_and_named(tiny: Make, caplog:
 def test_accumulated_batches_have_the_gradient_of_one_large_batch(tiny: Make, options: str) -> None:
     quiet = ["model.dropout=0", "features.freq_masks=0", "features.time_masks=0", "optim.clip=1e9"]
     config = prepared(tiny("train.epochs=1", *quiet, *options.split()))
-    dataset = SpeechDataset(read_manifests(config, ["train"]), config, [1.0], pytest.fail)
+    dataset = training_set(config)
     items = [dataset[n] for n in range(len(dataset))]
     large, small = Trainer(config), Trainer(config)
     loss = large.train_step([(0, collate(items))], 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,10 @@ def untrained(config: Config, seed: int = 0) -> Path:
     model = checkpoint.build_model(config, tokens)
     with torch.no_grad():
         model.head.weight *= 5
+        model.head.bias[tokens.encode(" ")[0]] += 3.0  # or there would hardly be words
     config.exp.mkdir(parents=True, exist_ok=True)
-    content = {"config": config.to_dict(), "tokens": tokens.state(), "model": model.state_dict()}
+    content: dict[str, Any] = {"config": config.to_dict(), "tokens": tokens.state(), "model": model.state_dict()}
+    if config.features.normalise == "global":
+        content["statistics"] = torch.rand(2, config.features.n_mels) + 1
     checkpoint.save(config.exp / "best.pt", content | {"step": 1, "epoch": 1, "seconds": 1.0})
     return config.exp / "best.pt"

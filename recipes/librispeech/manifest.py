@@ -1,0 +1,73 @@
+"""Manifests: the utterances of a run, and whether a text can be learnt from so much audio."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from config import Config
+from model import output_frames
+from tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A line of a manifest; ``duration`` in seconds."""
+
+    audio_filepath: str
+    duration: float
+    text: str
+    speaker: str
+
+    @property
+    def id(self) -> str:
+        return Path(self.audio_filepath).stem
+
+
+def fingerprint(utterances: Sequence[Utterance]) -> str:
+    """The same for the same utterances and texts, wherever their files lie."""
+    return hashlib.sha256("\n".join(f"{u.id} {u.text}" for u in utterances).encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside ``path``, then rename: there is the old file or the new one, whole."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:
+    write_atomically(path, "".join(json.dumps(asdict(u)) + "\n" for u in utterances).encode())
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run stage 0 (./run.sh --stage 0 --stop-stage 0)")
+    with path.open(encoding="utf-8") as lines:
+        return [Utterance(**json.loads(line)) for line in lines]
+
+
+def read_manifests(config: Config, subsets: Sequence[str]) -> list[Utterance]:
+    """The utterances that stages 0 and 1 accepted."""
+    return [u for subset in subsets for u in read_manifest(config.manifests / f"{subset}.jsonl")]
+
+
+def fewest_samples(duration: float, config: Config, training: bool) -> int:
+    """What ``duration`` seconds have; training plays them at each of ``data.speeds``, the greatest leaves fewest."""
+    fastest = duration / max(config.data.speeds) if training else duration
+    return math.floor(fastest * config.features.sample_rate)
+
+
+def misfit(text: str, samples: int, tokens: Tokens, config: Config) -> tuple[str, str]:
+    """Why ``text`` cannot be learnt from so many samples: the reason and its details, both empty if all is well."""
+    if unknown := tokens.unknown(text):
+        return "unknown characters", " ".join(map(repr, unknown))
+    frames = output_frames(samples // config.features.hop_length + 1, config.model.strides)
+    if (needed := tokens.frames_needed(text)) > frames:
+        return "too short for its text", f"{frames} frames after the convolutions, {needed} needed"
+    return "", ""
