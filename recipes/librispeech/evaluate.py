@@ -95,7 +95,7 @@ def evaluate_set(evaluation: Evaluation, subset: str, method: str) -> dict[str, 
     utterances, log_probs = evaluation.scored(subset)
     found = evaluation.transcripts(decoder, subset)
     references = [u.text for u in utterances]
-    result: dict[str, Any] = {**known, "method": decoder.name, "weights": found.how}
+    result: dict[str, Any] = {**known, "folder": out.name, "method": decoder.name, "weights": found.how}
     result |= {"speakers": len({u.speaker for u in utterances}), "unreadable": sum(len(x) == 0 for x in log_probs)}
     if decoder.language.lexicon:
         result["unknown words"] = language.unknown_words(references, decoder.language.lexicon)
