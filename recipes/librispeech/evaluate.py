@@ -20,7 +20,7 @@ from manifest import Utterance, fingerprint, read_manifests
 from rates import error_rates, line, write_errors, write_trn
 from recogniser import Recogniser
 from scores import Scored, score_all
-from tuning import Transcripts, across_halves, tune
+from tuning import Transcripts, Tuning, across_halves
 
 
 class Evaluation:
@@ -67,10 +67,11 @@ class Evaluation:
         if not decoder.tuned or not self.settings.tune:
             how = "weights of the configuration" if decoder.tuned else ""
             return Transcripts(decoder.texts(scored.log_probs, first_weights(self.settings)), how, [])
-        best = tune(decoder, self.scored(self.dev), self.dev)
+        tuning = Tuning(decoder, self.scored(self.dev), self.dev)
+        best = tuning.best()
         self.remember(decoder.method, best.record)
         if subset in self.config.data.dev and len({u.speaker for u in scored.utterances}) > 1:
-            return across_halves(decoder, subset, scored)
+            return across_halves(tuning if subset == self.dev else Tuning(decoder, scored, subset))
         same = "this very set, which has one speaker: too good"
         how = f"weights tuned on {same if subset in self.config.data.dev else self.dev}"
         return Transcripts(decoder.texts(scored.log_probs, best.weights), how, [best.record])
@@ -95,7 +96,7 @@ def evaluate_set(evaluation: Evaluation, subset: str, method: str) -> dict[str, 
     utterances, log_probs = evaluation.scored(subset)
     found = evaluation.transcripts(decoder, subset)
     references = [u.text for u in utterances]
-    result: dict[str, Any] = {**known, "method": decoder.name, "weights": found.how}
+    result: dict[str, Any] = {**known, "folder": out.name, "method": decoder.name, "weights": found.how}
     result |= {"speakers": len({u.speaker for u in utterances}), "unreadable": sum(len(x) == 0 for x in log_probs)}
     if decoder.language.lexicon:
         result["unknown words"] = language.unknown_words(references, decoder.language.lexicon)

@@ -25,7 +25,7 @@ import config as configs
 import environment
 from config import RECIPE, Config
 
-STAGES = ["prepare.py", "vocabulary.py", "train.py", "evaluate.py"]
+STAGES = ["prepare.py", "vocabulary.py", "normalisation.py", "train.py", "evaluate.py"]
 
 
 def read_variants(path: Path) -> dict[str, list[str]]:

@@ -4,10 +4,11 @@
 #   ./run.sh --data DIR --config conf/mini.yaml         real speech in LibriSpeech's layout
 #   ./run.sh --download DIR --config conf/train-clean-100.yaml     the configuration's subsets are fetched into DIR
 #   ./run.sh --stage 2 --stop-stage 3                   0 data, 1 tokens, 2 train, 3 evaluate, 4 report
+#   ./run.sh --stage 3 decode.lm=3-gram.arpa.gz         any language model, tuned on dev
 #   ./run.sh --minutes 20 model.hidden=320              a budget of training time; any setting as key=value
 set -euo pipefail
 
-usage() { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 absolute() { # a path from where the user stands, or else from the recipe's folder
     if [ -e "$1" ]; then echo "$(cd "$(dirname "$1")" && pwd)/$(basename "$1")"
     elif [ -e "$here/$1" ]; then echo "$here/$1"
@@ -23,6 +24,7 @@ while [ $# -gt 0 ]; do
             [ $# -ge 2 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; }
             name=${1#--}; printf -v "${name/-/_}" '%s' "$2"; shift 2 ;;
         -h | --help) usage; exit 0 ;;
+        decode.lm=?*) lm=$(absolute "${1#*=}" decode.lm); overrides+=("decode.lm=$lm"); shift ;;
         *=*) overrides+=("$1"); shift ;;
         *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;
     esac

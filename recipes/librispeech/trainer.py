@@ -37,8 +37,9 @@ COUNTERS = ["step", "epoch", "batch", "seconds", "best", "stale", "losses", "rec
 class Trainer:
     """All that a run is made of; ``state`` is what last.pt holds of it.
 
-    Nothing is drawn from a running generator: before each batch it is seeded by (``train.seed``, epoch, number of the
-    batch in its epoch). So dropout and SpecAugment are the same after a resume, and whichever process has the batch.
+    Nothing is drawn from a generator that has run: dropout is seeded by (``train.seed``, epoch, number of the batch in
+    its epoch), what augmentation draws by (seed, epoch, utterance). So both are the same after a resume, and whichever
+    process has the batch.
 
     Attributes:
         step: steps of the optimiser so far, those that were skipped included.
@@ -51,7 +52,8 @@ class Trainer:
     def __init__(self, config: Config, processes: Processes | None = None) -> None:
         self.config = config
         self.processes = processes or Processes()
-        config.exp.mkdir(parents=True, exist_ok=True)
+        if self.processes.first:
+            config.exp.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.train.seed)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)

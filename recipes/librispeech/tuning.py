@@ -12,10 +12,10 @@ from rates import error_rates
 from scores import Scored
 
 GRIDS: dict[str, tuple[float, ...]] = {
-    "lm_weight": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4),
-    "word_bonus": (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0),
-    "token_bonus": (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
-    "unknown_penalty": (-1.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 14.0),  # -1: none but the lexicon's words
+    "lm_weight": (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4),
+    "word_bonus": (-2.0, 0.0, 1.0, 2.0, 3.0, 4.0),
+    "token_bonus": (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
+    "unknown_penalty": (-1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 14.0),  # -1: none but the lexicon's words
 }
 ROUNDS = 3
 
@@ -56,18 +56,33 @@ class Tuned(NamedTuple):
     record: dict[str, Any]
 
 
-def tune(decoder: Decoder, dev: Scored, sets: str) -> Tuned:
-    """The best weights of a decoder on ``dev``; ``sets`` is its name, for the record."""
-    references = [u.text for u in dev.utterances]
+class Tuning:
+    """Searches on one set, all of it or some of its utterances; each choice of weights decodes it once for them all."""
 
-    def rate(weights: Weights) -> tuple[float, float]:
-        rates = error_rates(references, decoder.texts(dev.log_probs, weights))
-        return rates["WER"]["percent"], rates["CER"]["percent"]
+    def __init__(self, decoder: Decoder, dev: Scored, name: str) -> None:
+        self.decoder, self.dev, self.name = decoder, dev, name
+        self._texts: dict[Weights, list[str]] = {}
 
-    best, tried = search(first_weights(decoder.settings), decoder.tuned, rate)
-    speakers = sorted({u.speaker for u in dev.utterances})
-    record = {"lm": decoder.language.name, "tuned on": sets, "speakers": speakers, "weights": asdict(best)}
-    return Tuned(best, {**record, "tried": tried})
+    def texts(self, weights: Weights) -> list[str]:
+        """Of all utterances."""
+        if weights not in self._texts:
+            self._texts[weights] = self.decoder.texts(self.dev.log_probs, weights)
+        return self._texts[weights]
+
+    def best(self, indexes: Sequence[int] | None = None) -> Tuned:
+        """The best weights for the utterances with these indexes; None for all."""
+        chosen = range(len(self.dev.utterances)) if indexes is None else indexes
+        references = [self.dev.utterances[i].text for i in chosen]
+
+        def rate(weights: Weights) -> tuple[float, float]:
+            texts = self.texts(weights)
+            rates = error_rates(references, [texts[i] for i in chosen])
+            return rates["WER"]["percent"], rates["CER"]["percent"]
+
+        best, tried = search(first_weights(self.decoder.settings), self.decoder.tuned, rate)
+        speakers = sorted({self.dev.utterances[i].speaker for i in chosen})
+        record = {"lm": self.decoder.language.name, "tuned on": self.name, "speakers": speakers}
+        return Tuned(best, {**record, "weights": asdict(best), "tried": tried})
 
 
 def halves(utterances: Sequence[Utterance]) -> tuple[list[int], list[int]]:
@@ -85,15 +100,16 @@ class Transcripts(NamedTuple):
     records: list[dict[str, Any]]
 
 
-def across_halves(decoder: Decoder, subset: str, scored: Scored) -> Transcripts:
-    """Each half of the speakers decoded with the weights that were best on the other half."""
-    texts = [""] * len(scored.utterances)
+def across_halves(tuning: Tuning) -> Transcripts:
+    """Each half of a set's speakers decoded with the weights that were best on the other half."""
+    utterances = tuning.dev.utterances
+    texts = [""] * len(utterances)
     records = []
-    first, second = halves(scored.utterances)
+    first, second = halves(utterances)
     for here, there in ((first, second), (second, first)):
-        tuned = tune(decoder, scored.some(there), subset)
-        found = decoder.texts(scored.some(here).log_probs, tuned.weights)
-        records.append({"decoded": sorted({scored.utterances[i].speaker for i in here}), **tuned.record})
-        for i, text in zip(here, found, strict=True):
-            texts[i] = text
+        tuned = tuning.best(there)
+        records.append({"decoded": sorted({utterances[i].speaker for i in here}), **tuned.record})
+        found = tuning.texts(tuned.weights)
+        for i in here:
+            texts[i] = found[i]
     return Transcripts(texts, "weights for each half of its speakers tuned on the other half", records)

@@ -23,7 +23,7 @@ from rates import read_trn, worst, write_trn
 from scores import Scored, score_all
 from tokens import Characters
 from tones import TEXTS, write_corpus
-from tuning import GRIDS, across_halves, halves, search, tune
+from tuning import GRIDS, Tuning, across_halves, halves, search
 from untrained import untrained
 
 Make = Callable[..., Config]
@@ -154,24 +154,26 @@ def test_halves_share_no_speaker_and_leave_none_out() -> None:
 
 def test_no_speaker_is_decoded_with_weights_tuned_on_him(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some = utterances(*"aabbccdd")
-    scored = Scored(some, [heard(u.text) for u in some])
-    used: list[tuple[set[str], float]] = []
-    original = Decoder.texts
+    decoded = []
 
-    def texts(self: Decoder, scores: list[Tensor], weights: Weights) -> list[str]:
-        speakers = {u.speaker for u, s in zip(some, scored.log_probs, strict=True) if any(s is x for x in scores)}
-        used.append((speakers, weights.lm_weight))
-        return original(self, scores, weights)
+    def texts(_: Decoder, scores: list[Tensor], weights: Weights) -> list[str]:
+        decoded.append(weights)
+        return [f"{weights.lm_weight}"] * len(scores)
 
-    def tuned_on(decoder: Decoder, dev: Scored, sets: str) -> tuning.Tuned:
-        return tuning.Tuned(replace(WEIGHTS, lm_weight=0.1 if dev.utterances[0].speaker == "a" else 0.9), {})
+    def rates(references: list[str], _: list[str]) -> dict[str, dict[str, float]]:
+        # nothing is wrong with the half of a and c, and with that of b and d what the model's weight lacks of 2
+        wanted = decoded[-1].lm_weight if references == [u.text for u in some if u.speaker in "ac"] else 2.0
+        return {"WER": {"percent": abs(wanted - decoded[-1].lm_weight)}, "CER": {"percent": 0.0}}
 
     monkeypatch.setattr(Decoder, "texts", texts)
-    monkeypatch.setattr(tuning, "tune", tuned_on)
-    found = across_halves(decoder("tokens", tmp_path), "dev", scored)
-    assert used == [({"a", "c"}, 0.9), ({"b", "d"}, 0.1)]
-    assert found.texts == [u.text for u in some]
+    monkeypatch.setattr(tuning, "error_rates", rates)
+    monkeypatch.setattr(tuning, "search", lambda start, _, rate: (replace(start, lm_weight=9 - rate(start)[0]), []))
+    found = across_halves(Tuning(decoder("tokens", tmp_path), Scored(some, [heard(u.text) for u in some]), "dev"))
+    tuned_on = {tuple(record["speakers"]): record["weights"]["lm_weight"] for record in found.records}
+    assert tuned_on == {("a", "c"): 9.0, ("b", "d"): 7.5}
+    assert found.texts == ["7.5", "7.5", "9.0", "9.0", "7.5", "7.5", "9.0", "9.0"]
     assert [record["decoded"] for record in found.records] == [["a", "c"], ["b", "d"]]
+    assert len(decoded) == len(set(decoded)) == 3
     assert "other half" in found.how
 
 
@@ -180,9 +182,10 @@ def test_tuning_lowers_the_error_rate_it_looks_at(tmp_path: Path) -> None:
     doubts = {len(u.text) // 2: "QXZ"[k % 3] for k, u in enumerate(some)}
     scored = Scored(some, [heard(u.text, doubts) for u in some])
     made = decoder("words", tmp_path, replace(SETTINGS, lm_weight=0.0, word_bonus=-9.0, unknown_penalty=0.0))
-    tuned = tune(made, scored, "dev")
+    tuned = Tuning(made, scored, "dev").best()
     assert tuned.record["tried"][0]["WER"] > min(row["WER"] for row in tuned.record["tried"]) == 0
-    assert tuned.record["weights"]["unknown_penalty"] in GRIDS["unknown_penalty"]
+    best = min(tuned.record["tried"], key=lambda row: (row["WER"], row["CER"]))
+    assert tuned.record["weights"] == {name: best[name] for name in tuned.record["weights"]} == vars(tuned.weights)
 
 
 def test_transcripts_are_the_same_alone_and_in_batches_of_32(tiny: Make) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ import yaml
 
 import checkpoint
 import experiments
+import throughput
 from config import RECIPE, Config, overridden
+from data import Batch
 from experiments import read_variants, table
-from trainer import log
+from runs import prepared
+from trainer import Trainer, log
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
@@ -62,6 +66,34 @@ def test_variants_are_trained_and_compared_losers_and_failures_too(
 
 def test_a_stage_that_fails_says_why() -> None:
     assert "no-such.yaml" in experiments.launch("prepare.py", ["--config", "no-such.yaml"])
+
+
+def test_throughput_is_measured_with_both_losses_on_the_same_batches(
+    tiny: Callable[..., Config], recipe_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = prepared(tiny("train.epochs=1"))
+    (recipe_home / "tiny.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    train_step = Trainer.train_step
+    seen: list[tuple[str, list[str]]] = []
+
+    def watched(self: Trainer, batches: Sequence[tuple[int, Batch]], progress: float) -> float:
+        seen.extend((self.objective.config.package, [u.id for u in batch.utterances]) for _, batch in batches)
+        return train_step(self, batches, progress)
+
+    monkeypatch.setattr(Trainer, "train_step", watched)
+    monkeypatch.setattr(sys, "argv", ["throughput.py", "--config", str(recipe_home / "tiny.yaml"), "--steps", "3"])
+    throughput.main()
+    assert [name for name, _ in seen] == ["numbactc", "torch", "torch", "numbactc"] * 2 + ["numbactc", "torch"]
+    assert [names for _, names in seen[::2]] == [names for _, names in seen[1::2]]
+    result = json.loads((config.exp / "throughput.json").read_text())
+    assert len(result["audio"]) == len(result["seconds"]["numbactc"]) == len(result["seconds"]["torch"]) == 3
+    printed = capsys.readouterr().out
+    for name in ("numbactc", "torch"):
+        hours = sum(result["audio"]) / sum(result["seconds"][name])
+        assert result["hours_per_hour"][name] == pytest.approx(hours)
+        assert f"{name}: {hours:.0f} hours of speech an hour, cpu, float32" in printed
+    assert result["ratio"]["lowest"] <= result["ratio"]["median"] <= result["ratio"]["highest"]
+    assert not (config.exp / "last.pt").exists()
 
 
 def test_error_rates_are_compared_to_those_of_the_first() -> None:
