@@ -1,6 +1,7 @@
 """From a language model, a lexicon and hotwords to the arrays that beam search scores with."""
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from numbactc._hotwords import Hotwords
 from numbactc.kernels.automata import Automaton, Trie
 
 if TYPE_CHECKING:
-    from numbactc.kernels.cpu.scoring import Scorer
+    from numbactc.kernels.packed import Packed
 
 
 MOST_GAINED = 500.0
@@ -77,11 +78,13 @@ def highest(automaton: Automaton, size: int) -> np.ndarray:
     return values
 
 
-def scorer(extras: Extras) -> "Scorer":
+def scorer(extras: Extras) -> "Packed":
+    """A packed `Scorer`."""
     from numbactc.kernels.cpu import scoring
+    from numbactc.kernels.packed import Packed
 
     classes, model, words, hotwords = extras.classes, extras.model, extras.words, extras.hotwords
-    hot = _automaton(hotwords, classes)
+    hot = None if hotwords is None else _automaton(hotwords)
     ceilings = _ceilings(extras, hot)
     if ceilings.max(initial=0.0) > MOST_GAINED:
         raise ValueError(
@@ -89,37 +92,38 @@ def scorer(extras: Extras) -> "Scorer":
             f"{MOST_GAINED:g} nats a token, got {ceilings.max():g}"
         )
     of_tokens = model is not None and model.token_words is not None
-    return scoring.Scorer(
+    given = scoring.Scorer(
         active=_active(extras),
         token_bonus=extras.token_bonus,
         word_bonus=extras.word_bonus,
         ceilings=ceilings,
         unit=scoring.NO_MODEL if model is None else scoring.OF_TOKENS if of_tokens else scoring.OF_WORDS,
         weight=extras.lm_weight,
-        model=_automaton(None, classes) if model is None else model.automaton,
+        model=_no_automaton() if model is None else Packed(model.automaton),
         words=0 if model is None else model.size,
         begin_state=0 if model is None else model.begin_state,
         end=0 if model is None else model.end,
         unknown=0 if model is None else model.unknown,
         token_words=np.zeros(1, np.int32) if model is None or model.token_words is None else model.token_words,
         has_lexicon=words is not None,
-        lexicon=_no_trie() if words is None else words.trie,
+        lexicon=_no_trie() if words is None else Packed(words.trie),
         lexicon_words=np.zeros(1, np.int32) if words is None else words.numbers,
         kinds=_kinds(words, classes),
         penalty=math.inf if words is None else words.penalty,
         has_hotwords=hotwords is not None,
-        hotwords=hot,
+        hotwords=_no_automaton() if hot is None else Packed(hot),
         stakes=np.zeros(1) if hotwords is None else hotwords.stakes,
         hot_state=0 if hotwords is None else hotwords.start,
         hot_boundary=extras.hot_boundary,
     )
+    return Packed(given)
 
 
 def _active(extras: Extras) -> bool:
     return bool(extras.model or extras.words or extras.hotwords or extras.token_bonus)
 
 
-def _ceilings(extras: Extras, hot: Automaton) -> np.ndarray:
+def _ceilings(extras: Extras, hot: Automaton | None) -> np.ndarray:
     """(C,) nats, the most that a token gains by itself and by the word that it ends; (0,) if nothing is scored."""
     if not _active(extras):
         return np.zeros(0)
@@ -132,7 +136,7 @@ def _ceilings(extras: Extras, hot: Automaton) -> np.ndarray:
         if model is not None and model.token_words is None and extras.lm_weight > 0:
             by_word += extras.lm_weight * max(model.highest[words.numbers].max(), model.highest[model.unknown])
         most[_kinds(words, extras.classes) != 0] += max(0.0, by_word)
-    if extras.hotwords is not None:
+    if hot is not None:
         most += highest(hot, extras.classes)
     return most
 
@@ -148,19 +152,27 @@ def _kinds(words: Words | None, classes: int) -> np.ndarray:
     return kinds
 
 
-def _automaton(hotwords: Hotwords | None, classes: int) -> Automaton:
+def _automaton(hotwords: Hotwords) -> Automaton:
     """The automaton in the form of a language model's, whose words are the classes."""
     from numbactc.kernels.cpu import hashing, scoring
 
-    if hotwords is None:
-        none = np.zeros(1, np.int32)
-        keys = np.full(2, hashing.EMPTY, np.int64)
-        return Automaton(keys, np.zeros(2, np.int32), np.zeros(1), none, np.zeros(1), none)
     keys = np.full(hashing.capacity(hotwords.arcs.size), hashing.EMPTY, np.int64)
     arcs = np.zeros(keys.size, np.int32)
     scoring.tabulate(keys, arcs, hotwords.arcs)
     return Automaton(keys, arcs, hotwords.gains, hotwords.next_states, hotwords.losses, hotwords.shorter)
 
 
-def _no_trie() -> Trie:
-    return Trie(np.full(2, -1, np.int64), np.zeros(2, np.int32), np.zeros(2, np.int32), np.zeros(0, np.int32))
+@cache
+def _no_automaton() -> "Packed":
+    from numbactc.kernels.packed import Packed
+
+    integers, numbers = np.zeros(1, np.int32), np.zeros(1)
+    return Packed(Automaton(np.zeros(1, np.int64), integers, numbers, integers, numbers, integers))
+
+
+@cache
+def _no_trie() -> "Packed":
+    from numbactc.kernels.packed import Packed
+
+    integers = np.zeros(1, np.int32)
+    return Packed(Trie(np.zeros(1, np.int64), integers, integers, integers))

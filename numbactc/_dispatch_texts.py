@@ -32,14 +32,16 @@ def log_probs(
         numbers do not reach that far.
     """
     from numbactc.kernels.cpu import texts
+    from numbactc.kernels.packed import Packed
 
     storage, strides = flat_view(scores)
     tree, found = _tree(lengths, scores.shape[2]), np.empty(lengths.size)
     slack = math.log(LACKING / 100 / (frames + 1))
     problem = storage, strides, utterance, frames, blank, tokens, lengths
-    lacking, divided = texts.log_probs(*problem, least + slack, tree, found)
+    outputs = Packed(tree), tree.emissions, found
+    lacking, divided = texts.log_probs(*problem, least + slack, *outputs)
     if lacking > LACKING and divided > 0:  # scores that are no log-probabilities
-        lacking, _ = texts.log_probs(*problem, least - divided + slack, tree, found)
+        lacking, _ = texts.log_probs(*problem, least - divided + slack, *outputs)
     return found if lacking <= LACKING else None
 
 

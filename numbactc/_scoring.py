@@ -4,18 +4,14 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from numbactc import _dispatch_scoring, _hotwords
+from numbactc import _hotwords
 from numbactc._dispatch_scoring import Extras, Model, Words
 from numbactc._validation import check_integer, check_number
 from numbactc.language_model import NgramLM
 from numbactc.lexicon import Lexicon
-
-_highest: WeakKeyDictionary[NgramLM, np.ndarray] = WeakKeyDictionary()
-"""What takes a while for a large model."""
 
 
 def check_extras(
@@ -60,17 +56,13 @@ def _model(language_model: Any, classes: int, words: Words | None) -> Model | No
         raise ValueError(f"language_model must have a label for each of C = {classes} classes, got {token_words.size}")
     if token_words is None and words is None:
         raise ValueError("lexicon must say how words are spelled for a language_model of words, got None")
-    size = len(language_model.vocabulary)
-    highest = _highest.get(language_model)
-    if highest is None:
-        highest = _highest[language_model] = _dispatch_scoring.highest(language_model.automaton, size)
     return Model(
         language_model.automaton,
-        size,
+        len(language_model.vocabulary),
         language_model.start_state,
         language_model.end,
         language_model.unknown,
-        highest,
+        language_model.highest,
         token_words,
     )
 

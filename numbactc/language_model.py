@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numbactc import _arpa, _model_cache, _smoothing
+from numbactc import _arpa, _dispatch_scoring, _model_cache, _smoothing
 from numbactc._arpa import BEGIN, END, UNKNOWN, Model
 from numbactc._dispatch_language import follow
 from numbactc._validation_decoding import check_count
@@ -54,6 +54,7 @@ class NgramLM:
             does not know, for "<s>" and "</s>". None with the unit "word".
         begin, end, unknown: the numbers of <s>, </s> and <unk> in the vocabulary.
         start_state: the state after <s>; 0 is the one after nothing.
+        highest: (V,) float64, nats: no word has more than this after any history.
         automaton: the model as arrays, see `numbactc.kernels.automata`.
 
     Example:
@@ -256,6 +257,10 @@ class NgramLM:
             return None
         marks = BEGIN + END
         return np.array([self.unknown if each in marks else self._number(each) for each in self.labels], np.int32)
+
+    @cached_property
+    def highest(self) -> np.ndarray:
+        return _dispatch_scoring.highest(self.automaton, len(self.vocabulary))
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

@@ -100,7 +100,7 @@ class BeamSearch:
 
     def start(self) -> BeamState:
         """The state before the first frame."""
-        return BeamState(0, Search(self.classes, self._settings, self._scorer), ())
+        return BeamState(0, Search(self.classes, self._settings, self._scorer).restart(), ())
 
     def advance(self, state: BeamState, log_probs: Tensor) -> BeamState:
         """The state after some more frames.

@@ -95,18 +95,29 @@ def test_only_its_own_devices_files_count(package: Path, tmp_path: Path) -> None
     assert call(package, NUMBA_CACHE_DIR=cache) == (20, 1, 0)
 
 
-def test_every_cpu_kernel_uses_this_cache() -> None:
+def test_a_linked_kernel_is_cached_with_its_caller_alone(package: Path, tmp_path: Path) -> None:
+    callee, cache = package / "numbactc" / "kernels" / "callee.py", tmp_path / "cache"
+    callee.write_text(CALLEE.replace("import kernel", "import linked").replace("@kernel", "@linked"))
+    for expected in ((20, 0, 1), (20, 1, 0)):
+        assert call(package, NUMBA_CACHE_DIR=str(cache)) == expected
+        assert {path.name.split("-")[0] for path in cache.rglob("*.nb*")} == {"caller.caller"}
+    edit(callee, "x + 1", "x + 2")
+    assert call(package, NUMBA_CACHE_DIR=str(cache)) == (30, 0, 1)
+
+
+def test_every_cpu_kernel_but_linked_ones_uses_this_cache() -> None:
     script = (
         "import importlib, pkgutil, numbactc.kernels as kernels\n"
         "from numba.core.dispatcher import Dispatcher\n"
-        "from numbactc.kernels.jit import KernelCache\n"
+        "from numbactc.kernels.jit import KernelCache, LinkedCompiler\n"
         "seen = 0\n"
         "for info in pkgutil.walk_packages(kernels.__path__, kernels.__name__ + '.'):\n"
         "    if info.name.startswith('numbactc.kernels.cuda'):\n"
         "        continue\n"
         "    for name, value in vars(importlib.import_module(info.name)).items():\n"
         "        if isinstance(value, Dispatcher):\n"
-        "            assert isinstance(value._cache, KernelCache), (info.name, name)\n"
+        "            linked = value._compiler.pipeline_class is LinkedCompiler\n"
+        "            assert isinstance(value._cache, KernelCache) != linked, (info.name, name)\n"
         "            seen += 1\n"
         "print(seen)"
     )

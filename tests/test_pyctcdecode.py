@@ -16,6 +16,8 @@ import pytest
 import torch
 
 import pyctcdecode_cases as recorded
+from numbactc import _dispatch_scoring
+from numbactc.kernels.automata import Automaton
 from numbactc.pyctcdecode import Alphabet, BeamSearchDecoderCTC, LanguageModel, build_ctcdecoder
 from processes import run_python
 
@@ -217,6 +219,23 @@ def test_text_goes_on_from_a_state(arpa: Path) -> None:
     assert before.lm_score + after.lm_score == pytest.approx(whole.lm_score, abs=1e-6)
     assert after.last_lm_state == whole.last_lm_state
     assert decoder.decode_beams(second)[0].lm_score < after.lm_score - 0.5
+
+
+def test_a_model_is_looked_through_once(arpa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once for each piece of a text that goes on: a large one takes a while."""
+    sizes = []
+    through = _dispatch_scoring.highest
+
+    def counted(automaton: Automaton, size: int) -> np.ndarray:
+        sizes.append(size)
+        return through(automaton, size)
+
+    monkeypatch.setattr(_dispatch_scoring, "highest", counted)
+    decoder = build_ctcdecoder(recorded.CHARACTERS, str(arpa))
+    state: int | None = 0
+    for text in ("the ", "hot ", "dog"):
+        state = decoder.decode_beams(certain(text, recorded.CHARACTERS), lm_start_state=state)[0].last_lm_state
+    assert len(sizes) == 1
 
 
 def test_a_saved_decoder_is_loaded(arpa: Path, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ class LanguageModel:
         if state == self.model.start_state:
             return self.model
         moved = copy.copy(self.model)
-        moved.start_state = state
+        moved.start_state, moved.highest = state, self.model.highest
         return moved
 
     def states_after(self, state: int, texts: Iterable[list[str]]) -> list[int]:

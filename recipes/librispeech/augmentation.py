@@ -72,7 +72,7 @@ class Noise:
         noise, ratio = self.piece(len(samples), draw), draw.uniform(self.lowest, self.highest)
         if not torch.isfinite(noise).all():
             raise RuntimeError("noise must be numbers")
-        if not samples.any() or not noise.any():
+        if not noise.any():
             return samples  # no ratio to silence
         noisy: Tensor = torchaudio.functional.add_noise(samples, noise, torch.tensor(ratio))
         return noisy

@@ -55,7 +55,8 @@ def must_match(saved: dict[str, Any], config: Config, path: Path) -> None:
     """Raise unless ``saved`` settings are those of ``config``; budgets, decoding, the data's place may differ."""
     free = {"data.root", "data.note", "data.in_memory", "data.memory_gb", "data.workers"}
     free |= {
-        f"train.{name}" for name in ["minutes", "epochs", "steps", "patience", "save_minutes", "threads", "device"]
+        f"train.{name}"
+        for name in ["minutes", "epochs", "steps", "patience", "save_minutes", "accumulate", "threads", "device"]
     }
     now = config.to_dict()
     for section, values in saved.items():

@@ -30,7 +30,7 @@ class DataConfig:
     min_seconds: float = 0.2
     max_seconds: float = 20.0  # of training utterances
     dev_limit: int = 0  # utterances scored after each epoch; 0: all of them
-    speeds: list[float] = field(default_factory=lambda: [1.0])  # each epoch draws one a training utterance
+    speeds: list[float] = field(default_factory=lambda: [1.0])  # each epoch draws one a training utterance; hundredths
     noise: str = ""  # a folder of audio that is added to training utterances; empty: none
     noise_share: float = 0.5  # of the utterances of an epoch that hear it
     noise_snr: list[float] = field(default_factory=lambda: [10.0, 30.0])  # decibel, from and to

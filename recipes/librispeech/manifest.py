@@ -59,7 +59,10 @@ def read_manifests(config: Config, subsets: Sequence[str]) -> list[Utterance]:
 
 def fewest_samples(duration: float, config: Config, training: bool) -> int:
     """What ``duration`` seconds have; training plays them at each of ``data.speeds``, the greatest leaves fewest."""
-    fastest = duration / max(config.data.speeds) if training else duration
+    speeds = config.data.speeds
+    if not speeds or min(speeds) < 0.1:
+        raise ValueError(f"data.speeds must be numbers from 0.1 up, at least one, got {speeds}")
+    fastest = duration / max(speeds) if training else duration
     return math.floor(fastest * config.features.sample_rate)
 
 

@@ -1,7 +1,7 @@
 """Stage 0: a folder in LibriSpeech's layout to validated manifests, and a report of what was dropped and why.
 
-Every file is decoded once here, so that no later stage meets one that cannot be read. Repeated, it starts anew only if
-files, transcripts or rules have changed.
+Every file is decoded once here, all of it. What breaks later is left out and reported where it is read. Repeated, it
+starts anew only if files, transcripts or rules have changed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def check(stem: Path, text: str, config: Config, training: bool) -> tuple[Uttera
 def fingerprint(folder: Path, config: Config, training: bool) -> str:
     """Changes when a file under ``folder`` or a rule does."""
     rules = [config.data.alphabet, config.data.bpe, config.data.min_seconds, config.data.max_seconds]
-    rules += [max(config.data.speeds), training]
+    rules += [config.data.speeds, training]
     rules += [config.model.strides, config.features.hop_length, config.features.sample_rate]
     digest = hashlib.sha256(json.dumps(rules).encode())
     for path in sorted(folder.rglob("*")):

@@ -184,3 +184,9 @@ def test_long_utterances_are_left_out_of_training_only(tiny: Make) -> None:
     config = tiny("data.max_seconds=1")
     assert "dropped 4, 4 too long" in prepare_subset("train", config)
     assert "dropped 0" in prepare_subset("test", config)
+
+
+@pytest.mark.parametrize("speeds", ["[]", "[0]", "[1.0,-0.9]"])
+def test_speeds_that_cannot_be_are_refused(tiny: Make, speeds: str) -> None:
+    with pytest.raises(ValueError, match=r"data\.speeds must be numbers from 0\.1 up, at least one, got"):
+        prepare_subset("train", tiny(f"data.speeds={speeds}"))

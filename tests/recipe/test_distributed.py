@@ -68,10 +68,10 @@ def test_two_processes_take_the_steps_of_one(tiny: Make, recipe_home: Path, monk
         ["epoch", f"{n},"] for n in (1, 2, 2)
     ]
 
-    # one process takes up the middle of an epoch that two had begun
+    # one process takes up the middle of an epoch that two had begun, with as many batches a step as they had
     state = checkpoint.load(together.exp / "last.pt")
     assert (state["epoch"], state["batch"]) == (2, 2)
-    rest = trained(tiny("name=two", "train.steps=6", *WORDS))
+    rest = trained(tiny("name=two", "train.steps=6", "train.accumulate=2", *WORDS))
     assert (rest.epoch, rest.batch) == (3, 0)
 
 

@@ -187,9 +187,15 @@ def test_noise_is_heard_as_often_as_asked(tmp_path: Path) -> None:
     assert 70 < heard < 130
 
 
-def test_silence_stays_silence(tmp_path: Path) -> None:
-    noise = Noise(noises(tmp_path), 16000, pytest.fail)
+def test_silence_has_no_ratio_on_either_side(tmp_path: Path) -> None:
+    config = noises(tmp_path)
+    noise = Noise(config, 16000, pytest.fail)
     assert noise.add(torch.zeros(1000), random.Random(1)).eq(0).all()
+    for path in noise.files:
+        soundfile.write(path, np.zeros(5000), 16000)
+    samples = speech(1000, 4)
+    assert torch.equal(noise.add(samples, random.Random(1)), samples)
+    assert torch.equal(noise.add(torch.zeros(1000), random.Random(1)), torch.zeros(1000))
 
 
 def test_noise_files_that_cannot_be_opened_are_reported(tmp_path: Path) -> None:
@@ -204,7 +210,7 @@ def test_noise_files_that_cannot_be_opened_are_reported(tmp_path: Path) -> None:
         Noise(DataConfig(noise=str(tmp_path), noise_snr=[9.0, 3.0]), 16000, pytest.fail)
 
 
-def test_a_cut_flac_and_a_file_that_is_far_too_long_are_refused(tmp_path: Path) -> None:
+def test_a_cut_file_and_one_that_is_far_too_long_are_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.flac", tones("ONE TWO"), 16000)
     with pytest.raises(RuntimeError, match=r"too long: 1\.20 s, at most 0\.1"):
         read_audio(tmp_path / "x.flac", 16000, max_seconds=0.1)

@@ -5,7 +5,8 @@ relative to a common scale, whose logarithm is kept apart; it is adjusted by pow
 """
 
 import math
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,16 +25,17 @@ from numbactc.kernels.cpu.candidates import (
     stay,
 )
 from numbactc.kernels.cpu.load import widen
-from numbactc.kernels.cpu.prefixes import Beam, Prefixes
+from numbactc.kernels.cpu.prefixes import beam_record, prefixes_record
 from numbactc.kernels.cpu.rows import row_is_bad, row_max
-from numbactc.kernels.cpu.scoring import last_gain, stand_at_child, stand_at_root
+from numbactc.kernels.cpu.scoring import Scorer, last_gain, stand_at_child, stand_at_root
 from numbactc.kernels.cpu.selection import sort_descending
-from numbactc.kernels.flat import flat
-from numbactc.kernels.jit import entry, inlined, kernel
+from numbactc.kernels.jit import entry, linked
+from numbactc.kernels.packed import Packed, packed, record
 
-ODD, SIZE, FRAMES, EXPONENT, FATE = range(5)
-"""Places in `State.counts`: whether the last frame's beam is the odd one, how many prefixes are in it, how many frames
-have been read, the scale's exponent, and how the search fares."""
+ODD, SIZE, FRAMES, EXPONENT, FATE, MOVED = range(6)
+"""Places in a state's `counts`: whether the last frame's beam is the odd one, how many prefixes are in it, how many
+frames have been read, the scale's exponent, how the search fares, and whether the prefixes have moved to larger arrays
+since, where their table is to be filled again."""
 
 ALIVE, IMPASSE, NOT_A_NUMBER = range(3)
 """What FATE says: all is well; no path has a probability; a score was NaN or +inf."""
@@ -47,45 +49,57 @@ LIFT_EXPONENT = 600
 LIFT = 2.0**LIFT_EXPONENT
 
 
-class State(NamedTuple):
+@lru_cache
+def state_record(width: int, nodes: int, scored: bool) -> Any:
     """All that a search knows between two frames."""
+    return record(
+        prefixes=prefixes_record(nodes, scored),
+        # the last frame's beam is one or the other, by turns; the other is for the next frame's
+        even=beam_record(width),
+        odd=beam_record(width),
+        counts=(np.int64, 6),
+        # a probability p stands for p * 2**EXPONENT * exp(scale)
+        scale=(np.float64, 1),
+    )
 
-    prefixes: Prefixes
-    even: Beam
-    odd: Beam
-    """The last frame's beam is one or the other, by turns; the other is for the next frame's."""
-    counts: np.ndarray
-    """(5,) int64"""
-    scale: np.ndarray
-    """(1,) float64: a probability p stands for p * 2**EXPONENT * exp(scale)."""
+
+class Search(NamedTuple):
+    """All that a search works with."""
+
+    state: Packed
+    """Of a `state_record`."""
+    work: Packed
+    """Of a `workspace_record`."""
+    settings: Packed
+    """Of `Settings`."""
+    scorer: Packed
+    """Of a `Scorer`."""
 
 
-@entry
-def start(state, scorer):
+def start(state: np.ndarray, scorer: Scorer) -> None:
     """The state before the first frame."""
-    state, scorer = flat(state), flat(scorer)
-    tree.fill(state.counts, state.counts.size, 0)
-    state.counts[SIZE] = 1
-    state.scale[0] = 0.0
-    tree.plant(state.prefixes, state.even)
-    stand_at_root(scorer, state.prefixes.standing)
+    state["counts"][:] = 0
+    state["counts"][SIZE] = 1
+    state["scale"][0] = 0.0
+    tree.plant(state["prefixes"], state["even"])
+    stand_at_root(scorer, state["prefixes"]["standing"])
 
 
 @entry
-def rebuild(prefixes, classes):
-    """Fill the table of prefixes that have moved to larger arrays."""
-    tree.fill_table(flat(prefixes), classes)
-
-
-@entry
-def advance(state, work, settings, scorer, storage, strides, utterance, begin, end):
+def advance(search, row, storage, strides, utterance, begin, end):
     """Read frames from begin to end of an utterance, as far as memory lasts; returns the first that was not read.
 
-    Score (t, n, c) is at storage[t * strides[0] + n * strides[1] + c * strides[2]].
+    Args:
+        search: a packed `Search`.
+        row: its `work.row`.
+        storage, strides: score (t, n, c) is at storage[t * strides[0] + n * strides[1] + c * strides[2]].
     """
-    row, storage, strides = borrow(work.row), borrow(storage), borrow(strides)
-    state, work, scorer = flat(state), flat(work), flat(scorer)
+    row, storage, strides = borrow(row), borrow(storage), borrow(strides)
+    state, work, settings, scorer = search.state, search.work, search.settings, search.scorer
     prefixes, counts = state.prefixes, state.counts
+    if counts[MOVED] != 0:
+        counts[MOVED] = 0
+        tree.fill_table(prefixes, row.size)
     tree.fill(work.computed, row.size, -1)
     forget_factors(prefixes, work)
     for t in range(begin, end):
@@ -109,7 +123,7 @@ def advance(state, work, settings, scorer, storage, strides, utterance, begin, e
     return end
 
 
-@inlined
+@linked
 def beams_of(state):
     """The beam of the last frame, and the one for the next."""
     if state.counts[ODD] == 0:
@@ -117,7 +131,7 @@ def beams_of(state):
     return state.odd, state.even
 
 
-@inlined
+@linked
 def read_row(storage, start, stride, row):
     """A frame's scores as float64; in a loop of its own where they are neighbours, which becomes vector code."""
     if stride == 1:
@@ -128,7 +142,7 @@ def read_row(storage, start, stride, row):
             row[c] = widen(storage[np.uint64(start + c * stride)])
 
 
-@kernel
+@linked
 def step(highest, state, work, settings, scorer):
     """One frame: the prefixes that the beam makes of it, the most likely of them, and the scale."""
     counts = state.counts
@@ -146,7 +160,7 @@ def step(highest, state, work, settings, scorer):
     state.scale[0] += highest
 
 
-@kernel
+@linked
 def propose(old, new, highest, state, work, settings, scorer):
     """Everything that may be in the next beam: those that stay are in it already, the others are candidates.
 
@@ -162,7 +176,7 @@ def propose(old, new, highest, state, work, settings, scorer):
     tokens = likely_tokens(best_before, bound, highest, frame, settings, scorer.ceilings, work)
     if tokens > 4:
         bound, tokens = raise_bound(bound, best_place, size, tokens, old, prefixes, settings, scorer, work)
-    candidates = 0
+    candidates = np.int64(0)
     if tokens > 0:
         sort_descending(work.likelihood, work.tokens, tokens)
         candidates = extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work)
@@ -171,14 +185,14 @@ def propose(old, new, highest, state, work, settings, scorer):
     return candidates, best
 
 
-@kernel
+@linked
 def survivors(old, new, size, candidates, best, state, work, settings, scorer):
     """Fill the new beam with the W most likely prefixes; returns how many there are."""
     prefixes, frame = state.prefixes, state.counts[FRAMES] - 1
     least, ties = entrance(size, candidates, settings, work)
     floor = max(IMPOSSIBLE, best * settings.keep)
     factor = rescaling(best, state)
-    kept = 0
+    kept = np.int64(0)
     for i in range(size):
         mass = work.stay[i]
         if mass >= floor and (mass > least or (mass == least and ties > 0)):
@@ -191,13 +205,13 @@ def survivors(old, new, size, candidates, best, state, work, settings, scorer):
         if mass >= floor and (mass > least or (mass == least and ties > 0)):
             ties -= mass == least
             add_extension(
-                old, work.entry[i], work.token[i], mass * factor, new, kept, frame, prefixes, scorer, work
+                old, np.int64(work.entry[i]), work.token[i], mass * factor, new, kept, frame, prefixes, scorer, work
             )
             kept += 1
     return kept
 
 
-@inlined
+@linked
 def rescaling(best, state):
     """A power of two that brings probabilities back to where products neither vanish nor overflow; 1 as a rule."""
     if 1e-20 < best < 1e20 or best == 0.0:
@@ -207,7 +221,7 @@ def rescaling(best, state):
     return math.ldexp(1.0, -exponent)
 
 
-@inlined
+@linked
 def move(beam, here, there, factor):
     beam.blank[there], beam.label[there] = beam.blank[here] * factor, beam.label[here] * factor
     if here != there:
@@ -216,7 +230,7 @@ def move(beam, here, there, factor):
         beam.moment_blank[there], beam.moment_label[there] = beam.moment_blank[here], beam.moment_label[here]
 
 
-@kernel
+@linked
 def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, scorer, work):
     """Put a prefix with one more token into the new beam."""
     parent = np.int64(old.node[parent_place])
@@ -233,19 +247,21 @@ def add_extension(old, parent_place, token, mass, new, place, frame, prefixes, s
 
 
 @entry
-def rank(state, scorer, scores, nats, found, places, lengths):
+def rank(search, scores, nats, found, places, lengths):
     """The beam's prefixes as whole texts, best first.
 
     Args:
+        search: a packed `Search`.
         scores, nats: (W,) float64 output: scores, and what the language model gives them.
         found: (W,) float64 output: log-probabilities of the tokens alone, as far as the beam has their paths.
-        places, lengths: (W,) int64 output: places in the beam, and how many tokens they have.
+        places, lengths: (W,) int32 and int64 output: places in the beam, and how many tokens they have.
 
     Returns:
         How many there are.
     """
-    state, scorer = flat(state), flat(scorer)
-    scores, nats, found, places, lengths = flat(scores), flat(nats), flat(found), flat(places), flat(lengths)
+    scores, nats, found = packed(scores), packed(nats), packed(found)
+    places, lengths = packed(places), packed(lengths)
+    state, scorer = search.state, search.scorer
     prefixes, counts = state.prefixes, state.counts
     beam, _ = beams_of(state)
     scale = counts[EXPONENT] * LN_2 + state.scale[0]
@@ -263,7 +279,7 @@ def rank(state, scorer, scores, nats, found, places, lengths):
     return texts
 
 
-@kernel
+@linked
 def score_texts(beam, size, scale, scorer, prefixes, scores, places):
     """Scores of all prefixes as whole texts; returns how many are whole texts.
 
@@ -284,12 +300,12 @@ def score_texts(beam, size, scale, scorer, prefixes, scores, places):
 
 
 @entry
-def spell(state, places, lengths, tokens, times):
+def spell(search, places, lengths, tokens, times):
     """Write the tokens of the prefixes at these places, and the frames in which they begin, one after the other."""
-    state, places, lengths = flat(state), flat(places), flat(lengths)
-    tokens, times = flat(tokens), flat(times)
+    places, lengths, tokens, times = packed(places), packed(lengths), packed(tokens), packed(times)
+    state = search.state
     beam, _ = beams_of(state)
-    start = 0
+    start = np.int64(0)
     for i in range(places.size):
         place, stop = places[i], start + lengths[i]
         _, moment = best_path(beam, place)

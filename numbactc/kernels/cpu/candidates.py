@@ -5,7 +5,8 @@ is known to be: first by class, then by prefix and class. The bound for it is wh
 """
 
 import math
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +14,18 @@ from numbactc.kernels.cpu.hashing import EMPTY, scattered
 from numbactc.kernels.cpu.prefixes import COLLECTIONS, fill, moment_after, place_of
 from numbactc.kernels.cpu.scoring import factor_of
 from numbactc.kernels.cpu.selection import kth_largest, make_heap, push
-from numbactc.kernels.jit import inlined, kernel
+from numbactc.kernels.jit import linked
+from numbactc.kernels.packed import record
 
 IMPOSSIBLE = 1e-280
 """A prefix that is so much less likely than the best one is not kept: products stay in the range of normal numbers."""
 
 SLACK = 1.0 - 1e-12
 """A bound is rounded down, so that round-off excludes nothing that equals it."""
+
+
+FACTORS = 1 << 12
+"""Factors of scoring that are remembered: a power of two, 16 bytes each."""
 
 
 class Settings(NamedTuple):
@@ -34,46 +40,43 @@ class Settings(NamedTuple):
     """A class below this log-probability extends no prefix; -inf for none."""
 
 
-class Workspace(NamedTuple):
+@lru_cache
+def workspace_record(width: int, classes: int, scored: bool) -> Any:
     """Arrays to work in, for W prefixes, C classes and K candidates."""
-
-    row: np.ndarray
-    """(C,) float64 the scores of the frame."""
-    emission: np.ndarray
-    """(C,) float64 exp(score - highest score), where `computed` is the number of the frame."""
-    computed: np.ndarray
-    """(C,) int64"""
-    taken: np.ndarray
-    """(C,) int64 the number of the prefix whose child by this token is in the beam; see `mark_children`."""
-    tokens: np.ndarray
-    """(C,) int32 the classes that may extend prefixes, most likely first."""
-    likelihood: np.ndarray
-    """(C,) float64 the most that they can multiply a probability by: emissions, times what scoring adds at most."""
-    stay: np.ndarray
-    """(W,) float64 how likely the prefixes of the beam are after the frame."""
-    child: np.ndarray
-    """(W,) int32 place of a child in the beam, -1 for none ..."""
-    sibling: np.ndarray
-    """(W,) int32 ... and of the next child of the same parent."""
-    entry: np.ndarray
-    """(K,) int32 the place of the prefix that a candidate extends."""
-    token: np.ndarray
-    """(K,) int32 by which it extends it."""
-    mass: np.ndarray
-    """(K,) float64 how likely it is."""
-    pool: np.ndarray
-    """(W + max(C, K),) float64 numbers to select from."""
-    heap: np.ndarray
-    """(W,) float64 the largest numbers so far."""
-    asked: np.ndarray
-    """(F,) int64 node * C + token, or -1: whose factors are in ..."""
-    answers: np.ndarray
-    """(F,) float64, F a power of two: a factor is asked for in every frame in which the prefix is in the beam."""
-    marks: np.ndarray
-    """(2,) int64 how many prefixes have marked their children so far; `COLLECTIONS` when `asked` was cleared."""
+    candidates, factors = 4 * width + 60, FACTORS if scored else 1
+    return record(
+        # the scores of the frame
+        row=(np.float64, classes),
+        # exp(score - highest score), where `computed` is the number of the frame
+        emission=(np.float64, classes),
+        computed=(np.int64, classes),
+        # the number of the prefix whose child by this token is in the beam; see `mark_children`
+        taken=(np.int64, classes),
+        # the classes that may extend prefixes, most likely first
+        tokens=(np.int32, classes),
+        # the most that they can multiply a probability by: emissions, times what scoring adds at most
+        likelihood=(np.float64, classes),
+        # how likely the prefixes of the beam are after the frame
+        stay=(np.float64, width),
+        # place of a child in the beam, -1 for none, and of the next child of the same parent
+        child=(np.int32, width),
+        sibling=(np.int32, width),
+        # of candidates: the place of the prefix that they extend, by which token, and how likely they are
+        entry=(np.int32, candidates),
+        token=(np.int32, candidates),
+        mass=(np.float64, candidates),
+        # numbers to select from, and the largest so far
+        pool=(np.float64, width + max(candidates, classes)),
+        heap=(np.float64, width),
+        # node * C + token, or -1: whose factors are in `answers`; they are asked for in each frame of the prefix
+        asked=(np.int64, factors),
+        answers=(np.float64, factors),
+        # how many prefixes have marked their children so far; `COLLECTIONS` when `asked` was cleared
+        marks=(np.int64, 2),
+    )
 
 
-@inlined
+@linked
 def emission_of(token, highest, frame, work):
     """exp(score - highest), computed once for each class and frame."""
     if work.computed[token] != frame:
@@ -82,7 +85,7 @@ def emission_of(token, highest, frame, work):
     return work.emission[token]
 
 
-@kernel
+@linked
 def stay(old, new, size, highest, frame, settings, prefixes, work):
     """Each prefix of the beam through one more frame: by a blank, its last token again, or from its parent.
 
@@ -127,7 +130,7 @@ def stay(old, new, size, highest, frame, settings, prefixes, work):
     return best_before, best_place, best, worst
 
 
-@inlined
+@linked
 def best_path(beam, i):
     """The best path of a prefix and its moment."""
     if beam.best_blank[i] >= beam.best_label[i]:
@@ -135,7 +138,7 @@ def best_path(beam, i):
     return beam.best_label[i], np.int64(beam.moment_label[i])
 
 
-@inlined
+@linked
 def leaving(beam, i, repeats):
     """How likely a prefix is, its best path and moment: of paths that end in a blank, if a token repeats the last."""
     if repeats:
@@ -144,7 +147,7 @@ def leaving(beam, i, repeats):
     return beam.blank[i] + beam.label[i], path, moment
 
 
-@kernel
+@linked
 def likely_tokens(best_before, bound, highest, frame, settings, ceilings, work):
     """List the classes whose extension of the most likely prefix may reach the bound; returns how many there are."""
     row = work.row
@@ -162,7 +165,7 @@ def likely_tokens(best_before, bound, highest, frame, settings, ceilings, work):
     return count
 
 
-@kernel
+@linked
 def mark_children(place, prefixes, beam, work):
     """A mark that `taken` has at the tokens by which extensions of the prefix are in the beam: these just stay."""
     work.marks[0] += 1
@@ -174,7 +177,7 @@ def mark_children(place, prefixes, beam, work):
     return mark
 
 
-@inlined
+@linked
 def factor(place, token, old, prefixes, scorer, work):
     """What scoring multiplies an extension's probability by."""
     node = np.int64(old.node[place])
@@ -186,26 +189,26 @@ def factor(place, token, old, prefixes, scorer, work):
     return work.answers[slot]
 
 
-@kernel
+@linked
 def forget_factors(prefixes, work):
     """Nodes have other numbers after a collection, and another meaning in another utterance."""
     work.marks[1] = prefixes.used[COLLECTIONS]
     fill(work.asked, work.asked.size, EMPTY)
 
 
-@kernel
+@linked
 def raise_bound(bound, place, size, tokens, old, prefixes, settings, scorer, work):
     """A higher bound, and the classes that reach it: what W of those that stay and extend the best prefix reach."""
     if size + tokens <= settings.width:
         return bound, tokens
     least = 0.0
     if scorer.active and tokens > settings.width:  # scoring takes time: that of the most promising will do
-        copy(work.likelihood, tokens, work.pool, 0)
+        copy(work.likelihood, tokens, work.pool)
         least = kth_largest(work.pool, tokens, settings.width)
     mark = mark_children(place, prefixes, old, work)
     last = prefixes.token[old.node[place]]
     before = old.blank[place] + old.label[place]
-    copy(work.stay, size, work.pool, 0)
+    copy(work.stay, size, work.pool)
     count = size
     for i in range(tokens):
         token = np.int64(work.tokens[i])
@@ -226,13 +229,13 @@ def raise_bound(bound, place, size, tokens, old, prefixes, settings, scorer, wor
     return bound, kept
 
 
-@kernel
+@linked
 def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, work):
     """List the extensions that reach the bound, of the best prefix first; returns how many there are.
 
     Where scoring takes time, the bound is what the W-th best reaches of all that are known so far.
     """
-    count, known = 0, 0
+    count, known = np.int64(0), np.int64(0)
     for turn in range(size):
         place = best_place + turn
         if place >= size:
@@ -255,7 +258,7 @@ def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, wor
                 if mass < bound:
                     continue
                 if known == 0:
-                    copy(work.stay, size, work.heap, 0)
+                    copy(work.stay, size, work.heap)
                     make_heap(work.heap, size)
                     known = size
                 known = push(work.heap, known, settings.width, mass)
@@ -270,19 +273,20 @@ def extend(bound, best_place, size, tokens, old, prefixes, settings, scorer, wor
     return count
 
 
-@inlined
-def copy(values, count, to, start):
+@linked
+def copy(values, count, to):
     for i in range(count):
-        to[start + i] = values[i]
+        to[i] = values[i]
 
 
-@kernel
+@linked
 def entrance(size, count, settings, work):
     """What a prefix must reach to be among the W most likely, and how many that equal it find a place."""
     if size + count <= settings.width:
         return 0.0, np.int64(size + count)
-    copy(work.stay, size, work.pool, 0)
-    copy(work.mass, count, work.pool, size)
+    copy(work.stay, size, work.pool)
+    for i in range(count):
+        work.pool[size + i] = work.mass[i]
     least = kth_largest(work.pool, size + count, settings.width)
     ties = settings.width
     for i in range(settings.width):
@@ -291,7 +295,7 @@ def entrance(size, count, settings, work):
     return least, np.int64(ties)
 
 
-@kernel
+@linked
 def keep_candidates(least, ties, size, count, work):
     """Drop the candidates that are not among the W most likely; returns how many are left."""
     for i in range(size):

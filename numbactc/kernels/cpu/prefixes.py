@@ -12,13 +12,15 @@ the result and with the beam, not with the number of frames.
 """
 
 import math
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from numbactc.kernels.cpu.hashing import EMPTY, find, insert
-from numbactc.kernels.cpu.scoring import Standing
-from numbactc.kernels.jit import inlined, kernel
+from numbactc.kernels.cpu.hashing import EMPTY, capacity, find, insert
+from numbactc.kernels.cpu.scoring import standing_record
+from numbactc.kernels.jit import linked
+from numbactc.kernels.packed import record
 
 ROOT = 0
 """The empty prefix."""
@@ -30,79 +32,78 @@ NODES, MOMENTS, COLLECTIONS = range(3)
 """Places in `used`."""
 
 
-class Prefixes(NamedTuple):
-    """Room for P nodes and M moments. Parents have smaller numbers than children, earlier moments than later ones."""
+@lru_cache
+def prefixes_record(nodes: int, scored: bool) -> Any:
+    """Room for P nodes and M = 2 P moments.
 
-    parent: np.ndarray
-    """(P,) int32"""
-    token: np.ndarray
-    """(P,) int32 the last token; -1 for the root."""
-    place: np.ndarray
-    """(P,) int32 in the beam, if it is there: see `place_of`."""
-    standing: Standing
-    """(P,) each, or (1,) if nothing is to be scored."""
-    keys: np.ndarray
-    """(H,) int64, a hash table of all nodes but the root: parent * C + token."""
-    nodes: np.ndarray
-    """(H,) int32 the node of each slot."""
-    before: np.ndarray
-    """(M,) int32 the moment of the token before."""
-    frame: np.ndarray
-    """(M,) int32"""
-    renamed: np.ndarray
-    """(max(P, M),) int32, to work in."""
-    used: np.ndarray
-    """(3,) int64 numbers of nodes and of moments, and how often they have been collected."""
+    Parents have smaller numbers than children, earlier moments than later ones. Where nothing is to be scored there is
+    only the root's standing.
+    """
+    moments, slots = 2 * nodes, capacity(nodes)
+    return record(
+        parent=(np.int32, nodes),
+        # the last token; -1 for the root
+        token=(np.int32, nodes),
+        # in the beam, if it is there: see `place_of`
+        place=(np.int32, nodes),
+        standing=standing_record(nodes if scored else 1),
+        # a hash table of all nodes but the root: parent * C + token, and the node of each slot
+        keys=(np.int64, slots),
+        nodes=(np.int32, slots),
+        # the moment of the token before, and the frame
+        before=(np.int32, moments),
+        frame=(np.int32, moments),
+        # to work in
+        renamed=(np.int32, moments),
+        # numbers of nodes and of moments, and how often they have been collected
+        used=(np.int64, 3),
+    )
 
 
-class Beam(NamedTuple):
+@lru_cache
+def beam_record(width: int) -> Any:
     """W places for prefixes. Sums are relative to the search's scale, paths in nats."""
-
-    node: np.ndarray
-    """(W,) int32"""
-    blank: np.ndarray
-    """(W,) float64 sum over the paths that end in a blank, weighted by what scores the prefix has from elsewhere."""
-    label: np.ndarray
-    """(W,) float64 sum over the paths that end in the last token."""
-    best_blank: np.ndarray
-    """(W,) float64 the best path that ends in a blank."""
-    best_label: np.ndarray
-    """(W,) float64 the best path that ends in the last token."""
-    moment_blank: np.ndarray
-    """(W,) int32 where the last token begins on it."""
-    moment_label: np.ndarray
-    """(W,) int32"""
+    return record(
+        node=(np.int32, width),
+        # sum over the paths that end in a blank, weighted by what scores the prefix has from elsewhere ...
+        blank=(np.float64, width),
+        # ... and over those that end in the last token
+        label=(np.float64, width),
+        # the best of either
+        best_blank=(np.float64, width),
+        best_label=(np.float64, width),
+        # the moment of the last token on it
+        moment_blank=(np.int32, width),
+        moment_label=(np.int32, width),
+    )
 
 
-@inlined
+@linked
 def fill(values, count, value):
     """Give the first ones all the same value."""
     for i in range(count):
         values[i] = value
 
 
-@kernel
-def plant(prefixes, beam):
+def plant(prefixes: np.ndarray, beam: np.ndarray) -> None:
     """The root alone, in the beam, and its empty path."""
-    fill(prefixes.keys, prefixes.keys.size, EMPTY)
-    prefixes.used[NODES] = prefixes.used[MOMENTS] = 1
-    prefixes.used[COLLECTIONS] = 0
-    prefixes.parent[ROOT], prefixes.token[ROOT], prefixes.place[ROOT] = ROOT, -1, 0
-    prefixes.before[NEVER], prefixes.frame[NEVER] = NEVER, -1
-    beam.node[0] = ROOT
-    beam.blank[0], beam.label[0] = 1.0, 0.0
-    beam.best_blank[0], beam.best_label[0] = 0.0, -np.inf
-    beam.moment_blank[0] = beam.moment_label[0] = NEVER
+    prefixes["keys"][:] = EMPTY
+    prefixes["used"][:] = 1, 1, 0
+    for name, number in {"parent": ROOT, "token": -1, "place": 0, "before": NEVER, "frame": -1}.items():
+        prefixes[name][0] = number
+    for name, value in {"blank": 1.0, "label": 0.0, "best_blank": 0.0, "best_label": -np.inf}.items():
+        beam[name][0] = value
+    beam["node"][0], beam["moment_blank"][0], beam["moment_label"][0] = ROOT, NEVER, NEVER
 
 
-@inlined
+@linked
 def place_of(node, prefixes, beam, size):
     """Where in the beam a node is; -1 if it is not."""
     place = np.int64(prefixes.place[node])
     return place if place < size and beam.node[place] == node else np.int64(-1)
 
 
-@inlined
+@linked
 def child_of(node, token, prefixes, classes):
     """The node one token further, which is added if there is none, and whether it was."""
     key = np.int64(node) * classes + token
@@ -118,7 +119,7 @@ def child_of(node, token, prefixes, classes):
     return child, True
 
 
-@inlined
+@linked
 def moment_after(moment, frame, prefixes):
     """A token begins in this frame."""
     new = prefixes.used[MOMENTS]
@@ -128,7 +129,7 @@ def moment_after(moment, frame, prefixes):
     return new
 
 
-@kernel
+@linked
 def has_room(beam, size, prefixes, width, classes):
     """Make room for what a frame may add. False if too little becomes free: then arrays should be twice as long."""
     used = prefixes.used
@@ -143,12 +144,12 @@ def has_room(beam, size, prefixes, width, classes):
     return 2 * (used[NODES] + width) <= prefixes.parent.size and 2 * (used[MOMENTS] + 3 * width) <= prefixes.before.size
 
 
-@kernel
+@linked
 def collect_nodes(beam, size, prefixes):
     """Keep the beam's nodes and their ancestors, in their order."""
     renamed, parent, token = prefixes.renamed, prefixes.parent, prefixes.token
     mark_chains(beam.node, size, parent, renamed, prefixes.used[NODES])
-    count = 0
+    count = np.int64(0)
     for old in range(prefixes.used[NODES]):
         if renamed[old] >= 0:
             renamed[old] = count
@@ -163,14 +164,14 @@ def collect_nodes(beam, size, prefixes):
         prefixes.place[beam.node[i]] = i
 
 
-@inlined
+@linked
 def move_standing(standing, old, new):
     standing.factor[new], standing.nats[new] = standing.factor[old], standing.nats[old]
     standing.context[new], standing.spelling[new] = standing.context[old], standing.spelling[old]
     standing.hot[new] = standing.hot[old]
 
 
-@kernel
+@linked
 def collect_moments(beam, size, prefixes):
     """Keep the moments of the beam's paths, in their order."""
     renamed, before, frame = prefixes.renamed, prefixes.before, prefixes.frame
@@ -189,7 +190,7 @@ def collect_moments(beam, size, prefixes):
         beam.moment_label[i] = renamed[beam.moment_label[i]]
 
 
-@kernel
+@linked
 def mark_chains(heads, size, before, marks, used):
     """marks = 0 for the first links of all chains, for 0, and for whatever they lead to; -1 for the rest."""
     fill(marks, used, -1)
@@ -197,7 +198,7 @@ def mark_chains(heads, size, before, marks, used):
     mark_more_chains(heads, size, before, marks)
 
 
-@kernel
+@linked
 def mark_more_chains(heads, size, before, marks):
     for i in range(size):
         link = heads[i]
@@ -206,7 +207,7 @@ def mark_more_chains(heads, size, before, marks):
             link = before[link]
 
 
-@kernel
+@linked
 def fill_table(prefixes, classes):
     fill(prefixes.keys, prefixes.keys.size, EMPTY)
     for node in range(1, prefixes.used[NODES]):
@@ -214,7 +215,7 @@ def fill_table(prefixes, classes):
         prefixes.nodes[slot] = node
 
 
-@kernel
+@linked
 def length_of(node, prefixes):
     length = 0
     while node != ROOT:
@@ -223,7 +224,7 @@ def length_of(node, prefixes):
     return length
 
 
-@kernel
+@linked
 def log_factors(node, prefixes):
     """Nats that a prefix has from elsewhere than its paths, one factor for each of its tokens."""
     nats = 0.0
@@ -233,7 +234,7 @@ def log_factors(node, prefixes):
     return nats
 
 
-@kernel
+@linked
 def spell(node, moment, prefixes, tokens, times, start, stop):
     """Write the tokens of a prefix and the frames of a chain of as many moments."""
     for i in range(stop - 1, start - 1, -1):

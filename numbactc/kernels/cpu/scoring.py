@@ -5,16 +5,16 @@ and the factor by which its last token changed its probability.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbactc.kernels.automata import Automaton, Trie
 from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu.hashing import insert
 from numbactc.kernels.cpu.ngram import advance
 from numbactc.kernels.cpu.trie import child
-from numbactc.kernels.jit import entry, inlined, kernel
+from numbactc.kernels.jit import entry, linked
+from numbactc.kernels.packed import Packed, record
 
 NO_MODEL, OF_TOKENS, OF_WORDS = range(3)
 """What `Scorer.unit` says: what the words of the language model are."""
@@ -44,7 +44,8 @@ class Scorer(NamedTuple):
     unit: int
     weight: float
     """Of the language model, at least 0."""
-    model: Automaton
+    model: Packed
+    """Of an `Automaton`."""
     words: int
     """V, the size of its vocabulary."""
     begin_state: int
@@ -54,7 +55,8 @@ class Scorer(NamedTuple):
     token_words: np.ndarray
     """(C,) int32 the word that a class is, for a model of tokens."""
     has_lexicon: bool
-    lexicon: Trie
+    lexicon: Packed
+    """Of a `Trie`."""
     lexicon_words: np.ndarray
     """int32, the number in the model of each word of the lexicon."""
     kinds: np.ndarray
@@ -62,8 +64,8 @@ class Scorer(NamedTuple):
     penalty: float
     """Of a word that is not in the lexicon; inf if there must be none."""
     has_hotwords: bool
-    hotwords: Automaton
-    """Of C words; what a state has to lose is in `stakes`."""
+    hotwords: Packed
+    """Of an `Automaton` of C words; what a state has to lose is in `stakes`."""
     stakes: np.ndarray
     """(S,) float64 what hotwords have gained that have begun and are not complete."""
     hot_state: int
@@ -72,19 +74,20 @@ class Scorer(NamedTuple):
     """The class that ends a text's last hotword; -1 if none does."""
 
 
-class Standing(NamedTuple):
-    """Of P nodes; only the root's is there if there is nothing to score."""
-
-    factor: np.ndarray
-    """(P,) float64 exp of what the last token gained."""
-    nats: np.ndarray
-    """(P,) float64 what the language model gives the whole prefix, unweighted."""
-    context: np.ndarray
-    """(P,) int32 state of the language model."""
-    spelling: np.ndarray
-    """(P,) int32 node of the lexicon, or BETWEEN or UNKNOWN."""
-    hot: np.ndarray
-    """(P,) int32 state of the hotwords."""
+def standing_record(nodes: int) -> Any:
+    """Where P nodes stand."""
+    return record(
+        # exp of what the last token gained
+        factor=(np.float64, nodes),
+        # what the language model gives the whole prefix, unweighted
+        nats=(np.float64, nodes),
+        # state of the language model
+        context=(np.int32, nodes),
+        # node of the lexicon, or BETWEEN or UNKNOWN
+        spelling=(np.int32, nodes),
+        # state of the hotwords
+        hot=(np.int32, nodes),
+    )
 
 
 @entry
@@ -95,13 +98,13 @@ def tabulate(keys, values, new_keys):
         values[insert(keys, new_keys[i])] = i
 
 
-@kernel
-def stand_at_root(scorer, standing):
-    standing.factor[0], standing.nats[0] = 1.0, 0.0
-    standing.context[0], standing.spelling[0], standing.hot[0] = scorer.begin_state, BETWEEN, scorer.hot_state
+def stand_at_root(scorer: Scorer, standing: np.ndarray) -> None:
+    """Where the empty prefix stands."""
+    standing["factor"][0], standing["nats"][0] = 1.0, 0.0
+    standing["context"][0], standing["spelling"][0], standing["hot"][0] = scorer.begin_state, BETWEEN, scorer.hot_state
 
 
-@kernel
+@linked
 def gain(scorer, standing, prefixes, node, token):
     """What a prefix gains by a token: all in all, and from the language model, unweighted; and where it stands then."""
     total, nats = scorer.token_bonus, 0.0
@@ -123,13 +126,13 @@ def gain(scorer, standing, prefixes, node, token):
     return total + weighted(scorer, nats), nats, context, spelling, hot
 
 
-@inlined
+@linked
 def weighted(scorer, nats):
     """What nats of the language model add to the score; nothing with a weight of 0, be they -inf."""
     return scorer.weight * nats if scorer.weight > 0.0 else 0.0
 
 
-@kernel
+@linked
 def inside_word(scorer, prefixes, node, spelling, token):
     """One more token of a word, or its first: what that costs, and where in the lexicon it leads."""
     if spelling != UNKNOWN:
@@ -143,7 +146,7 @@ def inside_word(scorer, prefixes, node, spelling, token):
     return unknown_word(scorer, letters + 1) - paid, np.int64(UNKNOWN)
 
 
-@kernel
+@linked
 def end_of_word(scorer, prefixes, node, spelling, context):
     """A prefix's last word is over: what that gains but for the model, what the model says, and its state.
 
@@ -170,13 +173,13 @@ def end_of_word(scorer, prefixes, node, spelling, context):
     return gained, best, best_context
 
 
-@kernel
+@linked
 def unknown_word(scorer, letters):
     """What so many tokens cost that are no word: no less than nothing, and more for each beyond the usual length."""
     return -scorer.penalty * max(1.0, letters / USUAL_LENGTH)
 
 
-@kernel
+@linked
 def letters_of(scorer, prefixes, node):
     """Tokens of the word that has begun."""
     letters = 0
@@ -191,7 +194,7 @@ def letters_of(scorer, prefixes, node):
     return letters
 
 
-@kernel
+@linked
 def last_gain(scorer, standing, prefixes, node):
     """What a prefix gains as a whole text: all in all, and from the language model, unweighted.
 
@@ -213,14 +216,14 @@ def last_gain(scorer, standing, prefixes, node):
     return total + weighted(scorer, nats), nats
 
 
-@kernel
+@linked
 def factor_of(scorer, standing, prefixes, node, token):
     """exp of `gain`."""
     total, _, _, _, _ = gain(scorer, standing, prefixes, node, token)
     return math.exp(total)
 
 
-@kernel
+@linked
 def stand_at_child(scorer, standing, prefixes, node):
     """Where a new node stands, given that of its parent."""
     parent = np.int64(prefixes.parent[node])

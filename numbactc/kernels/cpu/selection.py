@@ -1,9 +1,11 @@
 """The largest of some numbers, and their order."""
 
-from numbactc.kernels.jit import kernel
+import numpy as np
+
+from numbactc.kernels.jit import linked
 
 
-@kernel
+@linked
 def kth_largest(values, count, k):
     """The k-th largest of the first `count` values, k from 1; they are reordered: none of the first k is smaller.
 
@@ -32,7 +34,7 @@ def kth_largest(values, count, k):
     return values[k]
 
 
-@kernel
+@linked
 def sort_descending(values, companions, count):
     """Sort the first `count` values, the largest first, and move their companions along, in Shell's way."""
     gap = 1
@@ -51,14 +53,14 @@ def sort_descending(values, companions, count):
         gap //= 3
 
 
-@kernel
+@linked
 def make_heap(values, count):
     """Order the first `count` values so that none is larger than its two children, 2 i + 1 and 2 i + 2: Floyd's way."""
     for i in range(count // 2 - 1, -1, -1):
         sink(values, i, count)
 
 
-@kernel
+@linked
 def sink(values, i, count):
     """Restore the order of a heap in which the value at i may be too large for its place."""
     value = values[i]
@@ -75,13 +77,13 @@ def sink(values, i, count):
     values[i] = value
 
 
-@kernel
+@linked
 def push(values, count, width, value):
     """Keep the `width` largest in a heap: one more value; returns how many there are now."""
     if count == width:
         if value > values[0]:
             values[0] = value
-            sink(values, 0, count)
+            sink(values, np.int64(0), count)
         return count
     i = count
     while i > 0 and values[(i - 1) >> 1] > value:

@@ -21,8 +21,8 @@ from numbactc.kernels.cpu.hashing import EMPTY, find
 from numbactc.kernels.cpu.lanes import lanes_of, splat, sum_of
 from numbactc.kernels.cpu.load import widen
 from numbactc.kernels.cpu.vector_memory import load, store
-from numbactc.kernels.flat import flat
 from numbactc.kernels.jit import entry, inlined, kernel
+from numbactc.kernels.packed import packed
 
 ROOT = 0
 """The empty prefix."""
@@ -64,7 +64,7 @@ class Tree(NamedTuple):
 
 
 @entry
-def log_probs(storage, strides, utterance, frames, blank, tokens, lengths, floor, tree, results):
+def log_probs(storage, strides, utterance, frames, blank, tokens, lengths, floor, tree, emissions, results):
     """The log-probability of each text.
 
     Args:
@@ -72,15 +72,15 @@ def log_probs(storage, strides, utterance, frames, blank, tokens, lengths, floor
             NaN and no +inf.
         tokens, lengths: the texts, one after the other, and (K,) their lengths.
         floor: nats; a level that has less is left out, apart from what emissions are divided by.
+        tree, emissions: a packed `Tree`, and its emissions.
         results: (K,) float64 output, nats.
 
     Returns:
         An upper bound of what any result lacks, relative to its probability: inf if it may be all there is. And the
         logarithm of what emissions have been divided by.
     """
-    storage, strides, tokens, lengths = flat(storage), flat(strides), flat(tokens), flat(lengths)
-    emissions = borrow(tree.emissions)
-    tree, results = flat(tree), flat(results)
+    storage, strides, tokens, lengths = packed(storage), packed(strides), packed(tokens), packed(lengths)
+    emissions, results = borrow(emissions), packed(results)
     columns, deepest = plant(blank, tokens, lengths, tree)
     tree.blank[ROOT] = 1.0
     low, high, exponent = 0, 0, 0
