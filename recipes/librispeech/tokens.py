@@ -173,12 +173,3 @@ def read_tokens(config: Config) -> Tokens:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run stage 1 (./run.sh --stage 1 --stop-stage 1)")
     return Pieces(path.read_bytes())
-
-
-def collapse(path: Sequence[int]) -> list[int]:
-    """A frame-by-frame path to labels: repeats merged, then blanks dropped.
-
-    >>> collapse([0, 1, 1, 0, 1, 2, 2])
-    [1, 1, 2]
-    """
-    return [k for t, k in enumerate(path) if k != BLANK and (t == 0 or path[t - 1] != k)]

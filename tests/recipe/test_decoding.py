@@ -21,7 +21,7 @@ from manifest import Utterance, read_manifests
 from numbactc import NgramLM
 from rates import read_trn, worst, write_trn
 from scores import Scored, score_all
-from tokens import Characters
+from tokens import Characters, Pieces
 from tones import TEXTS, write_corpus
 from tuning import GRIDS, Tuning, across_halves, halves, search
 from untrained import untrained
@@ -55,6 +55,20 @@ def decoder(method: str, folder: Path, settings: DecodeConfig = SETTINGS) -> Dec
 def test_a_language_model_spells_what_is_in_doubt(method: str, text: str, tmp_path: Path) -> None:
     scores = [heard("TWO ONE", {2: "Q"}), heard("FOUR"), torch.zeros(0, len(TOKENS))]
     assert decoder(method, tmp_path).texts(scores, WEIGHTS) == [text, "FOUR", ""]
+
+
+@pytest.mark.parametrize(("method", "text"), [("greedy", "THREEWO"), ("words", "THREE TWO"), ("tokens", "THREE TWO")])
+def test_pieces_of_words_are_decoded_like_characters(method: str, text: str, tmp_path: Path) -> None:
+    pieces = Pieces.trained([*TEXTS, *TEXTS], 24, "EFHNORTUW")
+    said = [pieces.labels.index(piece) for piece in ("▁T", "HREE", "▁TWO")]
+    assert pieces.encode("THREE TWO") == said
+    logits = torch.zeros(6, len(pieces))
+    logits[1::2, 0] = logits[[0, 2, 4], said] = 9.0
+    logits[4, pieces.labels.index("WO")] = 9.5
+    if method != "greedy":
+        language.train(method, [*TEXTS, *TEXTS], pieces, SETTINGS, tmp_path)
+    made = Decoder(method, pieces, SETTINGS, language.read(method, pieces, SETTINGS, tmp_path))
+    assert made.texts([logits.log_softmax(-1)], WEIGHTS) == [text]
 
 
 def test_words_outside_the_model_cost_a_penalty_or_are_forbidden(tmp_path: Path) -> None:

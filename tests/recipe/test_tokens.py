@@ -16,7 +16,7 @@ from config import Config
 from manifest import read_manifests
 from numbactc import TokenSpan
 from prepare import prepare_subset
-from tokens import Characters, Pieces, Tokens, collapse, read_tokens, restored
+from tokens import Characters, Pieces, Tokens, read_tokens, restored
 from tones import TEXTS
 
 Make = Callable[..., Config]
@@ -108,14 +108,6 @@ def test_a_size_that_the_texts_do_not_allow_is_refused(size: int) -> None:
 def test_an_alphabet_with_a_character_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="each character once"):
         Characters("ABA")
-
-
-@pytest.mark.parametrize(
-    ("path", "labels"),
-    [([], []), ([0, 0], []), ([1, 1, 1], [1]), ([1, 0, 1], [1, 1]), ([0, 2, 2, 1, 0, 0, 1, 1], [2, 1, 1])],
-)
-def test_collapse(path: list[int], labels: list[int]) -> None:
-    assert collapse(path) == labels
 
 
 def test_frames_needed_is_the_shortest_path_that_collapses_to_the_text() -> None:
