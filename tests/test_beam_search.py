@@ -24,6 +24,7 @@ from beams import (
     texts_of,
     tokens_of,
 )
+from numbactc import _dispatch_beam
 from oracles import recursion
 
 
@@ -141,6 +142,20 @@ def test_a_pruned_prefix_that_comes_back_merges_with_itself() -> None:
         for hypothesis in found:
             assert hypothesis.score == pytest.approx(truth[tuple(hypothesis.tokens.tolist())], abs=1e-10)
     assert met > 20
+
+
+def test_prefixes_are_found_again_in_larger_arrays() -> None:
+    scores = model_like(40, 5, 1.0)
+    whole = numbactc.BeamSearch(5, 10)
+    search = whole.advance(whole.start(), scores)._search
+    search._set(_dispatch_beam._doubled(search._state))
+    search.advance(scores.unsqueeze(1), 0, 0)
+    prefixes = search._state["prefixes"]
+    nodes = range(1, prefixes["used"][0])
+    assert len(nodes) > 40
+    taken = prefixes["keys"] >= 0
+    found = dict(zip(prefixes["keys"][taken].tolist(), prefixes["nodes"][taken].tolist(), strict=True))
+    assert found == {int(prefixes["parent"][node]) * 5 + int(prefixes["token"][node]): node for node in nodes}
 
 
 def test_no_text_is_found_twice_in_long_utterances_with_small_beams() -> None:
