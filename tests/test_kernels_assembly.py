@@ -11,20 +11,23 @@ from numbactc.kernels.jit import FAST_MATH
 from processes import REPOSITORY, run_python
 
 COMPILE = """
-import importlib, json, torch, numbactc
+import importlib, json, numpy as np, torch, numbactc
 from numba.core.dispatcher import Dispatcher
-from numbactc.kernels.cpu import align, batch
+from numbactc import _dispatch_texts
+from numbactc.kernels.cpu import align, batch, texts
 
 logits = torch.randn(8, 1, 5, requires_grad=True)
 numbactc.ctc_loss_with_logits(logits, torch.tensor([[1, 2]]), [8], [2]).backward()
 numbactc.forced_align(logits, torch.tensor([[1, 2]]), [8], [2])
+_dispatch_texts.log_probs(logits, 0, 8, 0, np.array([1, 2]), np.array([2]), -100.0)
 code = {}
-for file in ("rows", "linear", "lattice", "viterbi"):
+for file in ("rows", "linear", "lattice", "viterbi", "texts"):
     module = importlib.import_module("numbactc.kernels.cpu." + file)
     for name, kernel in vars(module).items():
         if isinstance(kernel, Dispatcher) and kernel.py_func.__module__ == module.__name__:
             code[file + "." + name] = list(kernel.inspect_asm().values())
-ir = [view for kernel in (batch.forward, batch.backward, align.align) for view in kernel.inspect_llvm().values()]
+entries = batch.forward, batch.backward, align.align, texts.log_probs
+ir = [view for kernel in entries for view in kernel.inspect_llvm().values()]
 print(json.dumps([code, "\\n".join(ir)]))
 """
 
@@ -42,13 +45,14 @@ MUST_HAVE = {
     "lattice.set_table": {"float64"},
     "lattice.write_posteriors": {"float64"},
     "viterbi.advance": {"float64"},
+    "texts.read_emissions": {"float64"},
 }
 """Kernels, and the arithmetic that must fill loops of theirs; for any other, some arithmetic, or copying, will do."""
 
 
 def kernels_of_vectors() -> list[str]:
-    """Every kernel that loads or stores vectors in a loop of its own and runs in a training step from logits, or in an
-    alignment."""
+    """Every kernel that loads or stores vectors in a loop of its own and runs in a training step from logits, in an
+    alignment, or for the texts of a search."""
     found = []
     for path in sorted(CPU_KERNELS.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -77,7 +81,7 @@ ARITHMETIC: dict[str, dict[str, str]] = {
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[str]], str]:
-    """(assembly of each kernel, LLVM IR of all) of a step of training and of an alignment.
+    """(assembly of each kernel, LLVM IR of all) of a step of training, an alignment and the texts of a search.
 
     Compiled anew: Numba shows no code that it has read from its cache.
     """

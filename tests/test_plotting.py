@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 import numbactc
+from image_comparison import STYLE, assert_looks_like
 from numbactc import TokenSpan, WordSpan, _drawing, _states
-from pictures import STYLE, assert_looks_like
 from processes import run_python
 
 SYMBOLS = ["", " ", *"abcdefghijklmnopqrstuvwxyz"]

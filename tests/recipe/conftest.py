@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "librispeech"))
 
@@ -17,6 +18,14 @@ from tones import TEXTS, write_corpus
 @pytest.fixture(autouse=True)
 def poison_unwritten_memory() -> None:
     """Not here: filling every allocation of a training run with garbage takes minutes and tests nothing of it."""
+
+
+@pytest.fixture(autouse=True)
+def keep_the_number_of_threads() -> Iterator[None]:
+    """``train.threads`` sets that of the whole process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

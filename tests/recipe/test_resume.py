@@ -22,6 +22,7 @@ pytestmark = [
 # everything that draws: speeds, SpecAugment, dropout; eleven batches an epoch, two a step
 WORDS = [
     "train.epochs=4",
+    "train.threads=1",
     "train.batch_seconds=2",
     "train.accumulate=2",
     "data.speeds=[0.9,1.0]",
