@@ -166,6 +166,7 @@ def beam_search_decode(
         ValueError: an argument of another shape or out of range; the message names the utterance. Also bonuses that
             raise the score by more than 500 nats at a single token, all of them together.
         NotImplementedError: scores on another device than a CPU or an NVIDIA GPU.
+        MemoryError: a beam that needs more than 2 GiB, as with millions of texts.
 
     Edge cases, each by utterance; neighbours never feel them:
 

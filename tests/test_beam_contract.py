@@ -93,3 +93,8 @@ def test_the_callers_scores_are_left_alone() -> None:
 def test_what_is_wrong_is_said(keywords: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         numbactc.beam_search_decode(torch.zeros(4, 2, 3), **keywords)  # type: ignore[arg-type]
+
+
+def test_a_beam_that_is_too_large_for_memory_says_so() -> None:
+    with pytest.raises(MemoryError, match=r"must fit into 2 GiB"):
+        decode(torch.randn(3, 5), 10**9)

@@ -34,8 +34,11 @@ WORD = ir.IntType(64)
 
 def record(**fields: Any) -> Any:
     """The dtype of a record of arrays, given as (dtype, size), and of records."""
-    given = fields.items()
-    return np.dtype([(name, x) if isinstance(x, np.dtype) else (name, x[0], (x[1],)) for name, x in given], align=True)
+    parts = [(name, x) if isinstance(x, np.dtype) else (name, x[0], (x[1],)) for name, x in fields.items()]
+    try:
+        return np.dtype(parts, align=True)
+    except ValueError:
+        raise MemoryError(f"arrays of one record must fit into 2 GiB, which NumPy sets as the limit: {parts}") from None
 
 
 class PackedArray(types.Type):
@@ -81,7 +84,6 @@ class Packed:
 
     def __reduce__(self) -> Any:
         return Packed, (self.content,)
-
 
 
 @lru_cache
