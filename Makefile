@@ -4,7 +4,7 @@
 # make docs        run the pages of docs/: their pictures, and what they print
 # make bench-cpu   speed, accuracy, memory and start-up next to PyTorch and optax; writes benchmarks/results and figures
 # make bench-decode  search, alignment and first use next to the decoders and aligners on PyPI; writes benchmarks/results/decode.*
-# make gpu         the next two in less than 8 minutes, once everything is installed
+# make gpu         the next two, meant to take less than 8 minutes once everything is installed
 # make test-gpu    every test of losses and alignments on CUDA tensors, and what only a GPU can show
 # make bench-gpu   time, host time, memory and kernels next to PyTorch, cuDNN, optax and torchaudio; writes benchmarks/results/gpu.*
 # make sanitize    memcheck and racecheck of compute-sanitizer over each kernel, where CUDA's toolkit is installed

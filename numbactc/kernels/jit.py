@@ -75,8 +75,8 @@ def inlined(function: Callable[..., Any]) -> Any:
 def linked(function: Callable[..., Any]) -> Any:
     """`kernel` for a small part of something large: optimised, made machine code and cached in the entry alone.
 
-    Numba does all that for every other kernel, together with whatever it calls: for a search of sixty kernels a third
-    of the time goes there. An entry that is not in the cache compiles all of its parts.
+    Numba does all that for every other kernel, together with whatever it calls: of many small kernels the same code is
+    optimised again and again. An entry that is not in the cache compiles all of its parts.
     """
     return _jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=LinkedCompiler)
 

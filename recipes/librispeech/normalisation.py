@@ -20,7 +20,7 @@ from config import Config
 from features import LogMel, read_audio
 from manifest import Utterance, fingerprint, read_manifests, write_atomically
 
-LIMIT = 2000  # utterances: a day's worth of frames does not change the second digit
+LIMIT = 2000  # utterances: some hours of speech, enough for a mean of each band
 
 
 def measured(utterances: Sequence[Utterance], config: Config) -> Tensor:
