@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from beams import EVERYTHING, decode, texts_of
+from beams import EVERYTHING, search, texts_of
 from numbactc import Hypothesis, NgramLM
 
 LAW = settings(derandomize=True, database=None, deadline=None, max_examples=25)
@@ -44,7 +44,7 @@ def assert_complete(
 
 
 def everything(scores: torch.Tensor, **keywords: Any) -> list[Hypothesis]:
-    return decode(scores, EVERYTHING, EVERYTHING, **keywords)
+    return search(scores, EVERYTHING, EVERYTHING, **keywords)
 
 
 CHARACTERS = ["ab a", "a b ab", "abba ab", "b", "aa bab"]

@@ -59,6 +59,11 @@ def decode(scores: torch.Tensor, beam_size: int = 100, n_best: int = 1, **keywor
     return hypotheses
 
 
+def search(scores: torch.Tensor, beam_size: int = 100, n_best: int = 1, **keywords: object) -> list[Hypothesis]:
+    """As the search itself ranks and scores them: exact log-probabilities would put right what it gets wrong."""
+    return decode(scores, beam_size, n_best, rescore=False, **keywords)
+
+
 def tokens_of(hypotheses: list[Hypothesis]) -> list[list[int]]:
     return [hypothesis.tokens.tolist() for hypothesis in hypotheses]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from arpa_files import arpa_of, drawn_ngrams
-from beams import decode, texts_of
+from beams import search, texts_of
 from numbactc import Lexicon, NgramLM
 
 EVERYTHING = 1500
@@ -37,7 +37,7 @@ def check(
     """A beam with room for all finds every text, in order, with the exact numbers."""
     exact = {text: known.log_prob for text, known in texts_of(scores, blank).items()}
     totals = {text: log_prob + weight * lm_score(text) + bonus * len(text) for text, log_prob in exact.items()}
-    found = decode(scores, EVERYTHING, EVERYTHING, blank=blank, lm_weight=weight, token_bonus=bonus, **others)
+    found = search(scores, EVERYTHING, EVERYTHING, blank=blank, lm_weight=weight, token_bonus=bonus, **others)
     assert [each.score for each in found] == pytest.approx(sorted(totals.values(), reverse=True), abs=1e-9)
     for each in found:
         text = tuple(each.tokens.tolist())
@@ -79,7 +79,7 @@ def test_classes_that_the_model_does_not_know(smoothing: str) -> None:
 
 def test_no_frames() -> None:
     lm = drawn_model(["", "a"], 2)
-    (only,) = decode(torch.zeros(0, 2), 10, 10, language_model=lm, lm_weight=0.5)
+    (only,) = search(torch.zeros(0, 2), 10, 10, language_model=lm, lm_weight=0.5)
     assert only.tokens.numel() == 0 and only.log_prob == 0
     assert only.lm_score == pytest.approx(lm.score("")) and only.score == pytest.approx(0.5 * lm.score(""))
 
@@ -108,7 +108,7 @@ def test_a_small_beam_tells_the_truth_about_what_it_finds(beam_size: int) -> Non
     for _ in range(10):
         scores = drawn_scores(6, 4, 1.0)
         exact = {text: known.log_prob for text, known in texts_of(scores, 0).items()}
-        found = decode(scores, beam_size, beam_size, language_model=lm, lm_weight=0.7, token_bonus=0.2)
+        found = search(scores, beam_size, beam_size, language_model=lm, lm_weight=0.7, token_bonus=0.2)
         for each in found:
             text = tuple(each.tokens.tolist())
             assert each.log_prob == pytest.approx(exact[text], abs=1e-9)
@@ -123,6 +123,6 @@ def test_a_model_settles_what_the_scores_leave_open() -> None:
     scores[0, 3], scores[1, 1], scores[1, 2], scores[2, 1], scores[2, 2] = 1.0, 0.6, 0.4, 0.4, 0.6
     lm = NgramLM.train(["the", "he", "the the"], 3, labels=labels)
     for weight, text in ((0.0, "teh"), (1.0, "the")):
-        (best,) = decode(scores.log(), language_model=lm, lm_weight=weight)
+        (best,) = search(scores.log(), language_model=lm, lm_weight=weight)
         assert "".join(labels[token] for token in best.tokens.tolist()) == text
         assert math.isclose(best.lm_score, lm.score(text))

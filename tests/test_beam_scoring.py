@@ -23,7 +23,7 @@ from beam_extras import (
     word_model,
     words_of,
 )
-from beams import Masses, decode, model_like
+from beams import Masses, model_like, search
 from numbactc import Lexicon, NgramLM
 
 
@@ -81,10 +81,10 @@ def test_an_unknown_word_costs_more_the_longer_it_is() -> None:
     scores = torch.full((len(path), 4), -math.inf, dtype=torch.float64)
     scores[range(len(path)), path] = 0.0
     lexicon = Lexicon({"a": [A], "abab": [A, B, A, B]}, boundary=SPACE)
-    (only,) = decode(scores, lexicon=lexicon, unknown_penalty=3.0)
+    (only,) = search(scores, lexicon=lexicon, unknown_penalty=3.0)
     assert only.tokens.tolist() == path
     assert only.score == pytest.approx(-3.0 * 12 / 6, abs=1e-12)
-    (only,) = decode(scores[:3], lexicon=lexicon, unknown_penalty=3.0)
+    (only,) = search(scores[:3], lexicon=lexicon, unknown_penalty=3.0)
     assert only.score == pytest.approx(-3.0, abs=1e-12)
 
 
@@ -93,7 +93,7 @@ def test_what_is_very_unlikely_is_found_where_there_is_nothing_else(penalty: flo
     """And what is a little less likely than it as well; not what begins with no word of the lexicon, far below "a"."""
     scores = torch.tensor([[0.0, 0.0, 0.9, 0.1]] * 2 + [[0.0, 1.0, 0.0, 0.0]], dtype=torch.float64).log()
     lexicon = Lexicon({"abba": [A, B, B, A]}, boundary=SPACE)
-    hypotheses = decode(scores, n_best=9, lexicon=lexicon, unknown_penalty=penalty)
+    hypotheses = search(scores, n_best=9, lexicon=lexicon, unknown_penalty=penalty)
     truth = {(A, SPACE): 0.81, (A, B, SPACE): 0.09}
     if penalty < 460:
         truth |= {(B, A, SPACE): 0.09, (B, SPACE): 0.01}
@@ -110,7 +110,7 @@ def test_of_homophones_the_model_chooses() -> None:
         path = [*first, SPACE, A]
         scores = torch.full((len(path), 4), -math.inf, dtype=torch.float64)
         scores[range(len(path)), path] = 0.0
-        (only,) = decode(scores, language_model=lm, lexicon=lexicon)
+        (only,) = search(scores, language_model=lm, lexicon=lexicon)
         assert only.lm_score == pytest.approx(lm.score(word), abs=1e-12)
 
 
@@ -140,9 +140,9 @@ def test_words_without_a_boundary_end_where_the_next_begins() -> None:
 def test_a_text_that_ends_within_a_word_is_there_only_if_there_is_no_other() -> None:
     lexicon = Lexicon({"ab": [A, B]}, boundary=SPACE)
     scores = torch.tensor([[0.2, 0.1, 0.6, 0.1]], dtype=torch.float64).log()
-    assert [h.tokens.tolist() for h in decode(scores, n_best=9, lexicon=lexicon)] == [[], [SPACE]]
+    assert [h.tokens.tolist() for h in search(scores, n_best=9, lexicon=lexicon)] == [[], [SPACE]]
     certain = torch.tensor([[0.0, 0.0, 1.0, 0.0]], dtype=torch.float64).log()
-    (only,) = decode(certain, n_best=9, lexicon=lexicon)
+    (only,) = search(certain, n_best=9, lexicon=lexicon)
     assert (only.tokens.tolist(), only.score, only.log_prob) == ([A], 0.0, 0.0)
 
 
@@ -177,8 +177,8 @@ def test_hotwords_as_whole_words(seed: int) -> None:
 def test_a_hotword_is_worth_something_before_it_is_complete() -> None:
     """In a beam of one, where its first token would otherwise lose."""
     scores = torch.tensor([[0.01, 0.0, 0.44, 0.55], [0.01, 0.0, 0.44, 0.55], [0.98, 0.02, 0.0, 0.0]]).log()
-    assert decode(scores, 1)[0].tokens.tolist() == [B]
-    assert decode(scores, 1, hotwords={(A, B): 4.0})[0].tokens.tolist() == [A, B]
+    assert search(scores, 1)[0].tokens.tolist() == [B]
+    assert search(scores, 1, hotwords={(A, B): 4.0})[0].tokens.tolist() == [A, B]
 
 
 def test_all_at_once() -> None:
@@ -235,8 +235,8 @@ def test_nothing_is_pruned_but_by_the_beams_size(beam_size: int) -> None:
             return 0.8 * lm.score(prefix, eos=False) + 1.1 * len(prefix)
 
         truth = reference_search(scores, beam_size, gain)
-        found = decode(
-            scores, beam_size, beam_size, language_model=lm, lm_weight=0.8, token_bonus=1.1, rescore=False
+        found = search(
+            scores, beam_size, beam_size, language_model=lm, lm_weight=0.8, token_bonus=1.1
         )
         assert sorted(tuple(h.tokens.tolist()) for h in found) == sorted(truth)
         for hypothesis in found:
@@ -264,7 +264,7 @@ def test_words_and_hotwords_are_pruned_by_the_beams_size_alone(beam_size: int) -
     for sharpness in (0.7, 2.0):
         scores = model_like(30, 4, sharpness)
         truth = reference_search(scores, beam_size, gain)
-        found = decode(
+        found = search(
             scores, beam_size, beam_size, language_model=lm, lm_weight=0.9, lexicon=lexicon, word_bonus=3.0,
             hotwords={(A,): 1.5},
         )  # fmt: skip
@@ -276,7 +276,7 @@ def test_words_and_hotwords_are_pruned_by_the_beams_size_alone(beam_size: int) -
 def test_a_long_utterance_keeps_its_scores_as_nodes_are_collected() -> None:
     lm = character_model()
     scores = (torch.randn(3000, 4) * 0.7).log_softmax(1)
-    for hypothesis in decode(scores, 30, 30, language_model=lm, lm_weight=0.3, token_bonus=0.4, hotwords={(A, B): 0.1}):
+    for hypothesis in search(scores, 30, 30, language_model=lm, lm_weight=0.3, token_bonus=0.4, hotwords={(A, B): 0.1}):
         text = hypothesis.tokens.tolist()
         assert hypothesis.lm_score == pytest.approx(lm.score(text), abs=1e-8)
         gained = 0.3 * hypothesis.lm_score + 0.4 * len(text) + 0.1 * count(text, (A, B))
@@ -285,7 +285,7 @@ def test_a_long_utterance_keeps_its_scores_as_nodes_are_collected() -> None:
 
 def test_without_extras_a_model_of_weight_0_changes_no_rank() -> None:
     scores = scores_of(3, T=30)
-    plain = decode(scores, 20, 20)
-    scored = decode(scores, 20, 20, language_model=character_model(), lm_weight=0.0)
+    plain = search(scores, 20, 20)
+    scored = search(scores, 20, 20, language_model=character_model(), lm_weight=0.0)
     assert [h.tokens.tolist() for h in plain] == [h.tokens.tolist() for h in scored]
     assert all(h.lm_score < 0 for h in scored)

@@ -15,11 +15,11 @@ from beams import (
     LAW,
     assert_complete,
     assert_same,
-    decode,
     model_like,
     probabilities,
     reference_beams,
     reference_search,
+    search,
     small_cases,
     texts_of,
     tokens_of,
@@ -32,13 +32,13 @@ from oracles import recursion
 @given(small_cases())
 def test_a_beam_that_holds_everything_finds_every_text_with_its_probability(case: tuple[torch.Tensor, int]) -> None:
     scores, blank = case
-    assert_complete(decode(scores, EVERYTHING, EVERYTHING, blank=blank), scores, blank)
+    assert_complete(search(scores, EVERYTHING, EVERYTHING, blank=blank), scores, blank)
 
 
 def test_the_best_sum_is_not_the_best_path() -> None:
     """Graves 2012, figure 7.6."""
     scores = probabilities([0.6, 0.4], [0.6, 0.4])
-    (best,) = decode(scores)
+    (best,) = search(scores)
     assert best.tokens.tolist() == [1]
     assert math.exp(best.score) == pytest.approx(0.64, abs=1e-12)
     assert math.exp(best.log_prob) == pytest.approx(0.64, abs=1e-12)
@@ -47,14 +47,14 @@ def test_the_best_sum_is_not_the_best_path() -> None:
 
 def test_equal_tokens_need_a_blank_between() -> None:
     never_blank = probabilities([0, 1, 0], [0, 1, 0], [0, 1, 0])
-    assert tokens_of(decode(never_blank, n_best=100)) == [[1]]
+    assert tokens_of(search(never_blank, n_best=100)) == [[1]]
     scores = probabilities([0.1, 0.9], [0.2, 0.8], [0.1, 0.9])
-    found = {tuple(h.tokens.tolist()): math.exp(h.score) for h in decode(scores, n_best=100)}
+    found = {tuple(h.tokens.tolist()): math.exp(h.score) for h in search(scores, n_best=100)}
     assert found[1, 1] == pytest.approx(0.9 * 0.2 * 0.9, abs=1e-12)
 
 
 def test_hard_zeros_and_ones() -> None:
-    found = decode(probabilities([0, 1, 0], [1, 0, 0], [0, 1, 0]), n_best=100)
+    found = search(probabilities([0, 1, 0], [1, 0, 0], [0, 1, 0]), n_best=100)
     assert tokens_of(found) == [[1, 1]]
     assert found[0].times.tolist() == [0, 2]
     assert found[0].score == found[0].log_prob == 0.0
@@ -62,19 +62,19 @@ def test_hard_zeros_and_ones() -> None:
 
 def test_a_blank_that_cannot_occur() -> None:
     scores = probabilities([0, 0.3, 0.7], [0, 0.6, 0.4], [0, 0.45, 0.55])
-    assert_complete(decode(scores, n_best=100), scores, 0)
+    assert_complete(search(scores, n_best=100), scores, 0)
 
 
 def test_one_frame() -> None:
     scores = probabilities([0.2, 0.5, 0.3])
-    found = decode(scores, n_best=10)
+    found = search(scores, n_best=10)
     assert tokens_of(found) == [[1], [2], []]
     assert [math.exp(h.score) for h in found] == pytest.approx([0.5, 0.3, 0.2])
     assert [h.times.tolist() for h in found] == [[0], [0], []]
 
 
 def test_no_frames() -> None:
-    (only,) = decode(torch.zeros(0, 3), n_best=5)
+    (only,) = search(torch.zeros(0, 3), n_best=5)
     assert (only.tokens.tolist(), only.times.tolist(), only.score, only.log_prob) == ([], [], 0.0, 0.0)
     assert str(only.log_prob) == "0.0"
 
@@ -85,7 +85,7 @@ def test_no_utterances() -> None:
 
 
 def test_the_blank_alone() -> None:
-    (only,) = decode(torch.full((4, 1), -0.5), n_best=5)
+    (only,) = search(torch.full((4, 1), -0.5), n_best=5)
     assert (only.tokens.tolist(), only.score) == ([], -2.0)
 
 
@@ -96,7 +96,7 @@ def test_nothing_is_pruned_but_by_the_beams_size(beam_size: int, sharpness: floa
     for C in (2, 5, 40):
         scores = model_like(40, C, sharpness)
         truth = reference_search(scores, beam_size)
-        found = decode(scores, beam_size, beam_size, rescore=False)
+        found = search(scores, beam_size, beam_size)
         assert sorted(tokens_of(found)) == sorted(map(list, truth))
         for hypothesis in found:
             assert hypothesis.score == pytest.approx(truth[tuple(hypothesis.tokens.tolist())], abs=1e-10)
@@ -106,15 +106,15 @@ def test_more_candidates_than_there_is_room_for() -> None:
     """A first frame in which thousands of classes are about equally likely."""
     scores = (torch.randn(4, 3000, dtype=torch.float64) * 0.1).log_softmax(1)
     truth = reference_search(scores, 20)
-    assert sorted(tokens_of(decode(scores, 20, 20))) == sorted(map(list, truth))
+    assert sorted(tokens_of(search(scores, 20, 20))) == sorted(map(list, truth))
 
 
 def test_equally_likely_candidates_fill_the_beam() -> None:
     for beam_size in (1, 5, 99, 100):
-        found = decode(torch.zeros(1, 100), beam_size, beam_size)
+        found = search(torch.zeros(1, 100), beam_size, beam_size)
         assert len(found) == beam_size
         assert len({tuple(tokens) for tokens in tokens_of(found)}) == beam_size
-    assert len(decode(torch.zeros(30, 4), 50, 50)) == 50
+    assert len(search(torch.zeros(30, 4), 50, 50)) == 50
 
 
 def comebacks(scores: torch.Tensor, beam_size: int) -> int:
@@ -137,7 +137,7 @@ def test_a_pruned_prefix_that_comes_back_merges_with_itself() -> None:
         scores = (torch.randn(25, 3, dtype=torch.float64) * 1.5).log_softmax(1)
         met += comebacks(scores, 4)
         truth = reference_search(scores, 4)
-        found = decode(scores, 4, 4, rescore=False)
+        found = search(scores, 4, 4)
         assert sorted(tokens_of(found)) == sorted(map(list, truth))
         for hypothesis in found:
             assert hypothesis.score == pytest.approx(truth[tuple(hypothesis.tokens.tolist())], abs=1e-10)
@@ -147,10 +147,10 @@ def test_a_pruned_prefix_that_comes_back_merges_with_itself() -> None:
 def test_prefixes_are_found_again_in_larger_arrays() -> None:
     scores = model_like(40, 5, 1.0)
     whole = numbactc.BeamSearch(5, 10)
-    search = whole.advance(whole.start(), scores)._search
-    search._set(_dispatch_beam._doubled(search._state))
-    search.advance(scores.unsqueeze(1), 0, 0)
-    prefixes = search._state["prefixes"]
+    inside = whole.advance(whole.start(), scores)._search
+    inside._set(_dispatch_beam._doubled(inside._state))
+    inside.advance(scores.unsqueeze(1), 0, 0)
+    prefixes = inside._state["prefixes"]
     nodes = range(1, prefixes["used"][0])
     assert len(nodes) > 40
     taken = prefixes["keys"] >= 0
@@ -162,7 +162,7 @@ def test_no_text_is_found_twice_in_long_utterances_with_small_beams() -> None:
     """Prefixes come and go a thousand times; nodes are collected and tables rebuilt on the way."""
     scores = (torch.randn(3000, 4) * 0.7).log_softmax(1)
     for beam_size in (2, 5, 30):
-        found = decode(scores, beam_size, beam_size, rescore=False)
+        found = search(scores, beam_size, beam_size)
         assert len({tuple(tokens) for tokens in tokens_of(found)}) == beam_size
         truth = reference_search(scores, beam_size)
         for hypothesis in found:
@@ -174,21 +174,21 @@ def test_times_are_increasing_frames_of_their_tokens() -> None:
     path = [0, 0, 3, 3, 0, 3, 1, 2, 2, 0, 0, 1]
     scores = torch.full((12, 4), -6.0)
     scores[range(12), path] = 0.0
-    (best,) = decode(scores.log_softmax(1), 8)
+    (best,) = search(scores.log_softmax(1), 8)
     assert best.tokens.tolist() == [3, 3, 1, 2, 1]
     assert best.times.tolist() == [2, 5, 6, 7, 11]
-    for hypothesis in decode(model_like(500, 6, 1.0), 50, 50):
+    for hypothesis in search(model_like(500, 6, 1.0), 50, 50):
         assert all(a < b for a, b in itertools.pairwise(hypothesis.times.tolist()))
 
 
 def test_a_token_begins_where_it_is_likely_not_where_it_was_first_thought_of() -> None:
     scores = probabilities([0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.05, 0.95], [0.95, 0.05])
-    assert decode(scores)[0].times.tolist() == [3]
+    assert search(scores)[0].times.tolist() == [3]
 
 
 def test_flat_scores_of_many_frames_keep_their_best_path() -> None:
     """A sum of so many paths that the best one is no part of it: 2**-2000."""
-    (best,) = decode(torch.full((2000, 2), 0.5).log(), 4)
+    (best,) = search(torch.full((2000, 2), 0.5).log(), 4)
     assert len(best.times) == len(best.tokens) > 0
     assert all(a < b for a, b in itertools.pairwise(best.times.tolist()))
 
@@ -198,7 +198,7 @@ def test_flat_scores_of_many_frames_keep_their_best_path() -> None:
 def test_log_prob_is_exact_and_never_below_what_the_beam_found(dtype: torch.dtype, n_best: int) -> None:
     scores = torch.stack([model_like(60, 8, 1.0), model_like(60, 8, 0.5)], 1).to(dtype)
     lengths = [60, 41]
-    for n, hypotheses in enumerate(numbactc.beam_search_decode(scores, lengths, 6, n_best)):
+    for n, hypotheses in enumerate(numbactc.beam_search_decode(scores, lengths, 6, n_best, rescore=False)):
         assert len(hypotheses) == n_best
         for hypothesis in hypotheses:
             frames = scores[: lengths[n], n].double().numpy()
@@ -211,13 +211,13 @@ def test_scores_of_any_size_neither_overflow_nor_vanish() -> None:
     """Sums far outside of the range of float64, and rows that are not normalised."""
     for shift in (-900.0, 500.0):
         scores = model_like(400, 5, 1.0)
-        for plain, moved in zip(decode(scores, 20, 20), decode(scores + shift, 20, 20), strict=True):
+        for plain, moved in zip(search(scores, 20, 20), search(scores + shift, 20, 20), strict=True):
             assert plain.tokens.tolist() == moved.tokens.tolist()
             assert moved.score == pytest.approx(plain.score + 400 * shift, rel=1e-12)
 
 
 def test_a_prefix_may_be_very_unlikely() -> None:
-    (best, second) = decode(torch.tensor([[0.0, -500.0]], dtype=torch.float64), n_best=2)
+    (best, second) = search(torch.tensor([[0.0, -500.0]], dtype=torch.float64), n_best=2)
     assert (best.score, second.score) == (0.0, -500.0)
 
 
@@ -243,32 +243,32 @@ def test_a_nan_after_an_impasse_is_still_a_nan() -> None:
     scores = torch.zeros(4, 3)
     scores[1] = -math.inf
     scores[3, 2] = math.nan
-    assert math.isnan(decode(scores)[0].score) and math.isnan(decode(scores)[0].log_prob)
+    assert math.isnan(search(scores)[0].score) and math.isnan(search(scores)[0].log_prob)
 
 
 def test_a_state_that_met_a_nan_serves_the_next_utterance() -> None:
     scores = torch.randn(5, 2, 3)
-    expected = decode(scores[:, 1])
+    expected = search(scores[:, 1])
     scores[0, 0, 0] = math.nan
-    assert_same(numbactc.beam_search_decode(scores)[1], expected)
+    assert_same(numbactc.beam_search_decode(scores, rescore=False)[1], expected)
 
 
 def test_thresholds_change_nothing_where_they_prune_nothing() -> None:
     scores = model_like(50, 6, 1.0)
-    assert_same(decode(scores, 9, 9), decode(scores, 9, 9, beam_threshold=1e6, token_threshold=-1e6))
+    assert_same(search(scores, 9, 9), search(scores, 9, 9, beam_threshold=1e6, token_threshold=-1e6))
 
 
 def test_a_beam_threshold_drops_what_is_too_far_below_the_best() -> None:
     scores = probabilities([0.5, 0.3, 0.2])
-    assert tokens_of(decode(scores, n_best=3, beam_threshold=math.log(0.5 / 0.29))) == [[], [1]]
-    assert tokens_of(decode(scores, n_best=3, beam_threshold=math.log(0.5 / 0.31))) == [[]]
-    assert tokens_of(decode(scores, n_best=3, beam_threshold=0)) == [[]]
+    assert tokens_of(search(scores, n_best=3, beam_threshold=math.log(0.5 / 0.29))) == [[], [1]]
+    assert tokens_of(search(scores, n_best=3, beam_threshold=math.log(0.5 / 0.31))) == [[]]
+    assert tokens_of(search(scores, n_best=3, beam_threshold=0)) == [[]]
 
 
 def test_a_token_threshold_keeps_unlikely_classes_from_extending() -> None:
     scores = probabilities([0.5, 0.3, 0.2])
-    assert tokens_of(decode(scores, n_best=3, token_threshold=math.log(0.25))) == [[], [1]]
-    assert tokens_of(decode(probabilities([0.1, 0.5, 0.4]), n_best=3, token_threshold=-0.1)) == [[1], []]
+    assert tokens_of(search(scores, n_best=3, token_threshold=math.log(0.25))) == [[], [1]]
+    assert tokens_of(search(probabilities([0.1, 0.5, 0.4]), n_best=3, token_threshold=-0.1)) == [[1], []]
 
 
 @LAW
@@ -276,7 +276,7 @@ def test_a_token_threshold_keeps_unlikely_classes_from_extending() -> None:
 def test_a_beam_finds_no_more_than_there_is(case: tuple[torch.Tensor, int], beam_size: int) -> None:
     scores, blank = case
     truth = texts_of(scores, blank)
-    for hypothesis in decode(scores, beam_size, beam_size, blank=blank):
+    for hypothesis in search(scores, beam_size, beam_size, blank=blank):
         text = truth[tuple(hypothesis.tokens.tolist())]
         assert hypothesis.log_prob == pytest.approx(text.log_prob, abs=1e-10)
         assert hypothesis.score <= text.log_prob + 1e-10
@@ -286,9 +286,9 @@ def test_a_beam_finds_no_more_than_there_is(case: tuple[torch.Tensor, int], beam
 @given(small_cases(largest_classes=3))
 def test_a_beam_that_holds_more_is_no_worse_where_it_holds_everything(case: tuple[torch.Tensor, int]) -> None:
     scores, blank = case
-    best = decode(scores, EVERYTHING, blank=blank)[0].log_prob
+    best = search(scores, EVERYTHING, blank=blank)[0].log_prob
     for beam_size in (1, 2, 4, 8):
-        assert decode(scores, beam_size, blank=blank)[0].log_prob <= best + 1e-10
+        assert search(scores, beam_size, blank=blank)[0].log_prob <= best + 1e-10
 
 
 @LAW
@@ -297,8 +297,8 @@ def test_renaming_tokens_commutes(case: tuple[torch.Tensor, int], seed: int) -> 
     scores, blank = case
     C = scores.shape[1]
     order = random.Random(seed).sample(range(C), C)  # new class i is old class order[i]
-    renamed = decode(scores[:, order], EVERYTHING, 5, blank=order.index(blank))
-    for a, b in zip(decode(scores, EVERYTHING, 5, blank=blank), renamed, strict=True):
+    renamed = search(scores[:, order], EVERYTHING, 5, blank=order.index(blank))
+    for a, b in zip(search(scores, EVERYTHING, 5, blank=blank), renamed, strict=True):
         assert a.tokens.tolist() == [order[token] for token in b.tokens.tolist()]
         assert a.times.tolist() == b.times.tolist()
         assert a.score == pytest.approx(b.score, abs=1e-12)
