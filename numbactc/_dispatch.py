@@ -132,11 +132,15 @@ def _arithmetic(scores: Tensor) -> Any:
 def _empty_like(scores: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Memory for a gradient (T, N, C), rows contiguous, utterances outermost if they are so in scores."""
     frames, utterances, classes = scores.shape
-    stored = STORED_AS.get(scores.dtype, scores.dtype)
-    flat = _memory.empty("gradient", (scores.numel(),), str(stored).removeprefix("torch."))
-    tensor = torch.from_numpy(flat).view(scores.dtype)
+    tensor = recycled("gradient", scores.numel(), scores.dtype)
     if scores.stride(0) < scores.stride(1):
         gradient = tensor.view(utterances, frames, classes).transpose(0, 1)
     else:
         gradient = tensor.view(frames, utterances, classes)
-    return gradient, flat, np.array(gradient.stride(), np.int64)
+    return gradient, flat_view(tensor)[0], np.array(gradient.stride(), np.int64)
+
+
+def recycled(purpose: str, size: int, dtype: torch.dtype) -> Tensor:
+    """As `_memory.empty`: (size,), not initialised."""
+    stored = STORED_AS.get(dtype, dtype)
+    return torch.from_numpy(_memory.empty(purpose, (size,), str(stored).removeprefix("torch."))).view(dtype)
