@@ -53,7 +53,7 @@ def prepare(
 
 def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) -> tuple[Tensor, list[Tensor]]:
     """As `_devices.forward`."""
-    from numbactc.kernels.cpu import batch
+    from numbactc.kernels.cpu import batch, lattice
 
     frames, utterances, classes_in_row = scores.shape
     labels, starts, input_lengths, target_lengths, blank = problem.targets
@@ -74,7 +74,7 @@ def forward(scores: Tensor, problem: Problem, keep: bool, zeroed: bool = False) 
     def run(some: np.ndarray) -> None:
         batch.forward(
             storage, strides, classes_in_row, labels, starts, input_lengths, target_lengths, blank,
-            problem.normalise, keep, some, *saved,
+            problem.normalise, lattice.CHECKPOINT_BYTES if keep else 0, some, *saved,
         )  # fmt: skip
 
     _threads.share(run, utterances, lambda: input_lengths * (classes_in_row + 8 * target_lengths))

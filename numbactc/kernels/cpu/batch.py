@@ -13,7 +13,7 @@ import numpy as np
 
 from numbactc.kernels.borrow import borrow
 from numbactc.kernels.cpu import lattice, rows
-from numbactc.kernels.cpu.lattice import Checkpoints, Emissions, Scratch, States, Target
+from numbactc.kernels.cpu.lattice import Emissions, Scratch, States, Target
 from numbactc.kernels.cpu.linear import BLOCK, VECTOR
 from numbactc.kernels.cpu.load import load_row, result_row, store_row
 from numbactc.kernels.jit import entry, inlined, kernel
@@ -188,12 +188,13 @@ def mask_scores(scores, offset):
 
 
 @kernel
-def one_loss(slots, emissions, keep, workspace):
-    """Logarithm of the target's probability; with `keep`, posteriors take the place of the scores.
+def one_loss(slots, emissions, room, workspace):
+    """Logarithm of the target's probability; with `room`, posteriors take the place of the scores.
 
     Args:
         slots: (L,) number of each label's class.
-        workspace: as `forward` allocates it.
+        room: bytes that the forward states that are kept may take; 0: no posteriors.
+        workspace: as `find_losses` allocates it.
     """
     floats, integers, tables, history, tiles = borrow(workspace)
     places, columns = lattice.places_of(slots.size), emissions.scores.shape[1]
@@ -207,21 +208,20 @@ def one_loss(slots, emissions, keep, workspace):
     lattice.set_target(slots, emissions.classes, target)
     frames = emissions.lowest.size
     frames_per_block = lattice.block_length(emissions.lowest)
-    blocks = (frames + frames_per_block - 1) // frames_per_block if keep else 0
-    checkpoints = Checkpoints(
-        np.empty((blocks, 2, places)), np.empty((blocks, 2, places), np.int64), np.empty(blocks, np.bool_)
-    )
-    m, e = lattice.forward(states, target, emissions, frames_per_block, checkpoints, keep, scratch)
+    blocks = (frames + frames_per_block - 1) // frames_per_block if room else 0
+    every = lattice.spacing(blocks, places, room)
+    checkpoints = lattice.checkpoints_for((blocks + every - 1) // every, places)
+    m, e = lattice.forward(states, target, emissions, frames_per_block, checkpoints, every, scratch)
     if m == 0.0:
         return -np.inf
-    if keep:
-        lattice.posteriors(states, back, target, emissions, frames_per_block, checkpoints, (m, e), scratch)
+    if room:
+        lattice.posteriors(states, back, target, emissions, frames_per_block, checkpoints, every, (m, e), scratch)
     return (math.log2(m) + e) * LN_2
 
 
 @kernel
-def find_losses(slots, starts, input_lengths, target_lengths, normalise, keep, utterances, losses, rows_of):
-    """Losses of some utterances whose rows have been read; with `keep`, posteriors take the place of their scores.
+def find_losses(slots, starts, input_lengths, target_lengths, normalise, room, utterances, losses, rows_of):
+    """Losses of some utterances whose rows have been read; with `room`, posteriors take the place of their scores.
 
     Args:
         slots: number of each label's class, at the label's place in targets.
@@ -250,17 +250,17 @@ def find_losses(slots, starts, input_lengths, target_lengths, normalise, keep, u
                 rows_of.scores[n][:, : padded(count)], rows_of.row_stats[n], rows_of.lowest[n, :frames],
                 rows_of.masked[n, :frames], count,
             )  # fmt: skip
-            loss = -(one_loss(target_slots, emissions, keep, workspace) + rows_of.removed[n])
+            loss = -(one_loss(target_slots, emissions, room, workspace) + rows_of.removed[n])
             # round-off alone can make a normalised probability larger than 1
             losses[n] = max(loss, 0.0) if normalise else loss
 
 
 @entry
 def forward(
-    storage, strides, classes_in_row, targets, starts, input_lengths, target_lengths, blank, normalise, keep,
+    storage, strides, classes_in_row, targets, starts, input_lengths, target_lengths, blank, normalise, room,
     utterances, losses, row_stats, class_counts, classes, posteriors,
 ):  # fmt: skip
-    """Losses of some utterances; with `keep`, also what `backward` needs.
+    """Losses of some utterances; with `room`, also what `backward` needs.
 
     Args:
         storage, strides: scores, see above. classes_in_row: C.
@@ -271,7 +271,7 @@ def forward(
         losses: (N,) output, nats; inf where no path fits, NaN where a score is NaN or +inf.
         row_stats: (N, 2, T) output: of each frame, an offset, and the sum of exp(scores - offset).
         class_counts, classes: (N,) and (N, K) outputs: the target's classes, the blank first; K is `padded`.
-        posteriors: (N, T, K) output. At first it holds the scores of the target's classes, and without `keep` to the
+        posteriors: (N, T, K) output. At first it holds the scores of the target's classes, and without to the
             end.
     """
     storage, row_stats, classes = borrow(storage), borrow(row_stats), borrow(classes)
@@ -290,7 +290,7 @@ def forward(
         read_rows(storage, strides, frames_max, input_lengths, utterances, scratch, rows_to)
     else:
         read_log_rows(storage, strides, frames_max, input_lengths, utterances, scratch, rows_to)
-    find_losses(slots, starts, input_lengths, target_lengths, normalise, keep, utterances, losses, rows_to)
+    find_losses(slots, starts, input_lengths, target_lengths, normalise, room, utterances, losses, rows_to)
 
 
 @entry

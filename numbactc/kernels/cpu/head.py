@@ -79,10 +79,10 @@ def read_chunk(
 
 @entry
 def finish(
-    slots, starts, input_lengths, target_lengths, keep, some, losses, coefficients,
+    slots, starts, input_lengths, target_lengths, room, some, losses, coefficients,
     row_stats, class_counts, classes, scores, lowest, masked, removed,
 ):  # fmt: skip
-    """Losses of some utterances whose rows have all been read; with `keep`, also their sparse part of the gradient.
+    """Losses of some utterances whose rows have all been read; with `room`, also their sparse part of the gradient.
 
     Args:
         slots: from `begin`. losses: (N,) output, as of `batch.forward`.
@@ -90,8 +90,8 @@ def finish(
     """
     scores, coefficients = borrow(scores), borrow(coefficients)
     rows_of = RowResults(row_stats, class_counts, classes, scores, lowest, masked, removed)
-    find_losses(slots, starts, input_lengths, target_lengths, True, keep, some, losses, rows_of)
-    if keep:
+    find_losses(slots, starts, input_lengths, target_lengths, True, room, some, losses, rows_of)
+    if room:
         for n in some:
             if np.isfinite(losses[n]):
                 coefficients[n, : input_lengths[n], : class_counts[n]] -= scores[n, : input_lengths[n], : class_counts[n]]

@@ -1,9 +1,11 @@
 """The recursion over T frames and L labels of one utterance: its log-probability, and the posterior of each class.
 
 Frames are taken in blocks of at most 16. The forward sweep keeps the states before each block; the backward sweep
-computes a block's forward states again and multiplies. Memory: 4 numbers per pair and block.
+computes a block's forward states again and multiplies. Memory: 4 numbers per pair and block. Where that is too much,
+the states before every so-manyth block are kept, some sqrt(T) of them, and those between are computed once more.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,9 @@ from numbactc.kernels.scaled import add, normalise
 
 LABEL = PAD + 1
 """The place of label 0. The one before has blank 0 alone, for the backward direction."""
+
+CHECKPOINT_BYTES = 1 << 24
+"""What an utterance's checkpoints may take before some are left out, and computed once more."""
 
 
 class Target(NamedTuple):
@@ -48,11 +53,11 @@ class Emissions(NamedTuple):
 
 
 class Checkpoints(NamedTuple):
-    """The forward states before each block, and whether the block's exponents are held."""
+    """The forward states before some blocks, and whether the block's exponents are held."""
 
-    values: np.ndarray  # (blocks, 2, places) float64, blanks and labels
-    exponents: np.ndarray  # (blocks, 2, places) int64
-    held: np.ndarray  # (blocks,) bool
+    values: np.ndarray  # (blocks kept, 2, places) float64, blanks and labels
+    exponents: np.ndarray  # (blocks kept, 2, places) int64
+    held: np.ndarray  # (blocks kept,) bool
 
 
 class Scratch(NamedTuple):
@@ -146,13 +151,27 @@ def set_table(emissions, begin, end, table):
 
 
 @kernel
-def forward(states, target, emissions, frames_per_block, checkpoints, keep, scratch):
+def spacing(blocks, places, most_bytes):
+    """Checkpoints are kept before every so-manyth block: each, if they fit, or some sqrt(blocks) of them."""
+    return 1 if 32 * blocks * places <= most_bytes else math.ceil(math.sqrt(blocks))
+
+
+@kernel
+def checkpoints_for(blocks, places):
+    """Memory for as many."""
+    return Checkpoints(
+        np.empty((blocks, 2, places)), np.empty((blocks, 2, places), np.int64), np.empty(blocks, np.bool_)
+    )
+
+
+@kernel
+def forward(states, target, emissions, frames_per_block, checkpoints, every, scratch):
     """Sweep all frames; returns the target's probability as a scaled number.
 
-    With `keep`, the states before each block and how it was done go to checkpoints.
+    The states before each `every`-th block, the first among them, and how it was done go to checkpoints, if there is
+    room for any.
     """
     frames, labels = emissions.lowest.size, target.length
-    unused, unused_exponents = scratch.tiles.reshape(-1), scratch.integers[0]
     start(states, LABEL)
     cleared = PAD
     for block in range((frames + frames_per_block - 1) // frames_per_block):
@@ -161,21 +180,63 @@ def forward(states, target, emissions, frames_per_block, checkpoints, keep, scra
         first, last = live_places(begin, end, frames, labels)
         clear(states, cleared, first)
         cleared = first
-        held = hold(states, first, last, emissions, begin, end, frames_per_block, LEFT, scratch.integers)
-        if not held:
-            stepwise.normalise_states(states, first, last)
-        if keep:
-            save(states, first, last, checkpoints, block, held)
-        if held:
-            set_table(emissions, begin, end, scratch.table)
-            linear.advance(states, target, scratch.table, end - begin, first, last, scratch.history)
-        else:
-            for t in range(begin, end):
-                stepwise.step(states, target, LEFT, emissions, t, first, last, unused, unused_exponents)
+        held = settle(states, first, last, emissions, begin, end, frames_per_block, scratch)
+        if checkpoints.held.size and block % every == 0:
+            save(states, first, last, checkpoints, block // every, held)
+        advance(states, target, emissions, begin, end, first, last, held, scratch)
     end = LABEL + labels
     m, e = normalise(states.b[end], states.eb[end])
     n, f = normalise(states.l[end - 1], states.el[end - 1])
     return normalise(*add(m, e, n, f))
+
+
+@kernel
+def settle(states, first, last, emissions, begin, end, frames_per_block, scratch):
+    """Make forward states ready for the frames begin to end; returns whether their exponents are held."""
+    held = hold(states, first, last, emissions, begin, end, frames_per_block, LEFT, scratch.integers)
+    if not held:
+        stepwise.normalise_states(states, first, last)
+    return held
+
+
+@kernel
+def advance(states, target, emissions, begin, end, first, last, held, scratch):
+    """Move forward states on by the frames begin to end."""
+    if held:
+        set_table(emissions, begin, end, scratch.table)
+        linear.advance(states, target, scratch.table, end - begin, first, last, scratch.history)
+    else:
+        unused, unused_exponents = scratch.tiles.reshape(-1), scratch.integers[0]
+        for t in range(begin, end):
+            stepwise.step(states, target, LEFT, emissions, t, first, last, unused, unused_exponents)
+
+
+@kernel
+def fill_in(states, target, emissions, frames_per_block, checkpoints, every, group, between, scratch):
+    """Compute the checkpoints between two that were kept, with the bits of the first time.
+
+    Args:
+        group: of the kept ones, which to begin from.
+        between: output: checkpoints of `every` blocks, the kept one being the first.
+    """
+    frames, labels = emissions.lowest.size, target.length
+    blocks = (frames + frames_per_block - 1) // frames_per_block
+    start(states, LABEL)
+    states.b[LABEL] = 0.0
+    cleared = PAD
+    for block in range(group * every, min(blocks, (group + 1) * every)):
+        begin = block * frames_per_block
+        end = min(frames, begin + frames_per_block)
+        first, last = live_places(begin, end, frames, labels)
+        clear(states, cleared, first)
+        cleared = first
+        if block == group * every:
+            restore(states, first, last, checkpoints, group)
+            held = checkpoints.held[group]
+        else:
+            held = settle(states, first, last, emissions, begin, end, frames_per_block, scratch)
+        save(states, first, last, between, block - group * every, held)
+        advance(states, target, emissions, begin, end, first, last, held, scratch)
 
 
 @kernel
@@ -200,7 +261,7 @@ def restore(states, first, last, checkpoints, block):
 
 
 @kernel
-def posteriors(states, back, target, emissions, frames_per_block, checkpoints, probability, scratch):
+def posteriors(states, back, target, emissions, frames_per_block, checkpoints, every, probability, scratch):
     """Probability of each class of the target in each frame, given the target, in place of the emissions' scores.
 
     Only those of labels are computed; the blank has what they leave, which float64 gives to 1e-12. So rows sum to 1.
@@ -208,21 +269,29 @@ def posteriors(states, back, target, emissions, frames_per_block, checkpoints, p
 
     Args:
         states, back: forward and backward; the forward sweep has run.
+        checkpoints, every: as it left them.
         probability: (m, e) that `forward` returned.
     """
     mantissa, offset = probability
     frames, labels = emissions.lowest.size, target.length
+    blocks = (frames + frames_per_block - 1) // frames_per_block
+    # of this group of blocks; where all were kept there is one group
+    near = checkpoints_for(every, states.b.size) if every > 1 else checkpoints
     start(back, LABEL + labels - 1)
     scratch.tiles[:] = 0.0
     cleared = states.b.size - PAD
-    for block in range(checkpoints.held.size - 1, -1, -1):
+    for block in range(blocks - 1, -1, -1):
         begin = block * frames_per_block
         end = min(frames, begin + frames_per_block)
         first, last = live_places(begin, end, frames, labels)
+        if every > 1 and (block == blocks - 1 or block % every == every - 1):
+            fill_in(states, target, emissions, frames_per_block, checkpoints, every, block // every, near, scratch)
+            scratch.tiles[:] = 0.0
+        place = block % every if every > 1 else block
         clear(back, last, cleared)
         cleared = last
-        restore(states, first, last, checkpoints, block)
-        if checkpoints.held[block] and hold(
+        restore(states, first, last, near, place)
+        if near.held[place] and hold(
             back, first, last, emissions, begin, end, frames_per_block, RIGHT, scratch.integers
         ):
             set_table(emissions, begin, end, scratch.table)
