@@ -57,28 +57,28 @@ def as_batch(name: str, scores: Tensor, batch_first: bool, last: str = "C") -> T
     return scores.transpose(0, 1) if batch_first else scores
 
 
-def check_projection(hidden: Tensor, weight: object, bias: object) -> torch.dtype:
-    """What turns hidden states (T, N, H) into logits: weight (C, H) and bias (C,) or None; the dtype of its products.
+def check_projection(hidden: Tensor, weight: Any, bias: Any) -> torch.dtype:
+    """What makes logits of hidden states (T, N, H): weight (C, H) and bias (C,) or None; the dtype of the products.
 
-    That is autocast's, where it is on, as it is for `torch.nn.functional.linear`; it leaves float64 alone.
+    That is autocast's, where it is on, as for `torch.nn.functional.linear`; it leaves float64 alone.
     """
-    tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
     if torch.is_autocast_enabled(hidden.device.type) and hidden.dtype != torch.float64:
         dtype, allowed = torch.get_autocast_dtype(hidden.device.type), set(SCORE_DTYPES) - {torch.float64}
     else:
         dtype, allowed = hidden.dtype, {hidden.dtype}
-    for name, tensor in tensors.items():
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if name == "bias" and tensor is None:
+            continue
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
         if tensor.dtype not in allowed:
             raise TypeError(f"{name} must have the dtype of hidden, {hidden.dtype}, got {tensor.dtype}")
         if tensor.device != hidden.device:
             raise ValueError(f"{name} must be on the device of hidden, {hidden.device}, got {tensor.device}")
-        if name == "weight" and (tensor.dim() != 2 or tensor.shape[1] != hidden.shape[-1]):
-            raise ValueError(f"weight must have shape (C, {hidden.shape[-1]}), got {tuple(tensor.shape)}")
-        classes = tensors["weight"].shape[0]
-        if name == "bias" and tuple(tensor.shape) != (classes,):
-            raise ValueError(f"bias must have shape ({classes},), got {tuple(tensor.shape)}")
+    if weight.dim() != 2 or weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(f"weight must have shape (C, {hidden.shape[-1]}), got {tuple(weight.shape)}")
+    if bias is not None and tuple(bias.shape) != (len(weight),):
+        raise ValueError(f"bias must have shape ({len(weight)},), got {tuple(bias.shape)}")
     return dtype
 
 
