@@ -7,13 +7,14 @@ The target's classes are few; their part is added after the recursion. See `kern
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from numbactc import _dispatch, _dispatch_head
 
+P, Result = ParamSpec("P"), TypeVar("Result")
 Gradients = list[Tensor | None]
 """Of hidden (T, N, H), weight (C, H) and bias (C,), each only if it is wanted."""
 
@@ -147,13 +148,13 @@ def _slopes(call: Call, has_path: Tensor, given: Tensor | None = None) -> Slopes
     return Slopes((slopes / scale).masked_fill(~has_path, 0.0).to(call.real), scale.to(call.real))
 
 
-def _without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What is to be in which precision is said here, product by product."""
+def _without_autocast(function: Callable[P, Result]) -> Callable[P, Result]:
+    """What is done in which precision is said here, product by product."""
 
     @wraps(function)
-    def plain(hidden: Tensor, *rest: Any, **options: Any) -> Any:
-        with torch.autocast(hidden.device.type, enabled=False):
-            return function(hidden, *rest, **options)
+    def plain(*arguments: P.args, **options: P.kwargs) -> Result:
+        with torch.autocast("cpu", enabled=False):
+            return function(*arguments, **options)
 
     return plain
 
