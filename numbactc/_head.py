@@ -14,7 +14,8 @@ from torch import Tensor
 
 from numbactc import _dispatch, _dispatch_head
 
-P, Result = ParamSpec("P"), TypeVar("Result")
+P = ParamSpec("P")
+Result = TypeVar("Result")
 Gradients = list[Tensor | None]
 """Of hidden (T, N, H), weight (C, H) and bias (C,), each only if it is wanted."""
 
@@ -34,8 +35,7 @@ class Call(NamedTuple):
 
     @property
     def real(self) -> torch.dtype:
-        """Of the arithmetic, and of sums over chunks."""
-        return torch.float64 if self.dtype == torch.float64 else torch.float32
+        return real_of(self.dtype)
 
     def reduce(self, losses: Tensor) -> Tensor:
         if self.zero_infinity:
@@ -45,6 +45,24 @@ class Call(NamedTuple):
         elif self.reduction == "sum":
             losses = losses.sum()
         return losses.to(self.real)
+
+
+def prepare(
+    hidden: Tensor, weight: Tensor, targets: Any, input_lengths: Any, target_lengths: Any, blank: Any, unbatched: bool,
+    reduction: str, zero_infinity: bool, dtype: torch.dtype, chunk_bytes: int,
+) -> Call:  # fmt: skip
+    """A call, its targets and lengths checked."""
+    # what has the shape of the logits, and no more memory than one of them
+    logits = hidden.new_empty(1, dtype=dtype).expand(*hidden.shape[:2], len(weight))
+    problem = _dispatch.prepare(
+        logits, targets, input_lengths, target_lengths, blank, normalise=True, unbatched=unbatched, check=False
+    )
+    return Call(problem, reduction, zero_infinity, dtype, chunk_bytes)
+
+
+def real_of(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the arithmetic, and of sums over chunks."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class Projection:
@@ -178,7 +196,8 @@ def forward(
     saved = batch.finish()
     if batch.fits_less_than_thought(saved):
         dense = None  # an utterance's part cannot be taken out of a sum
-    return call.reduce(saved.losses), list(saved) if keep else [], dense
+    # a copy, for float64 losses that are not reduced would be what backward reads
+    return call.reduce(saved.losses.clone()), list(saved) if keep else [], dense
 
 
 @_without_autocast

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from numbactc import _autograd_head, _dispatch, _head, _validation
+from numbactc import _autograd_head, _head, _ops_head, _validation
 from numbactc._validation import Lengths
 
 CHUNK_BYTES = 1 << 26
@@ -92,6 +92,8 @@ def linear_ctc_loss(
         has of the gradients becomes the result of the first backward; a second one, with retain_graph, computes them
         again, to the same bits. Without a gradient, as under `no_grad`, there is a chunk, and T * N * K numbers.
 
+        `torch.compile(fullgraph=True)` takes it into a graph; there the gradients are copied once more.
+
         Products are PyTorch's, by MKL or another BLAS, and their bits are its affair: as a rule the same on every run
         with the same shapes, chunk_bytes and number of threads, while another batch or chunk rounds otherwise. Whatever
         else is done is the same for any number of threads.
@@ -118,13 +120,11 @@ def linear_ctc_loss(
     dtype = _validation.check_projection(batch, weight, bias)
     chunk_bytes = _validation.check_positive("chunk_bytes", chunk_bytes)
     unbatched = hidden.dim() == 2
-    # what has the shape of the logits, and no more memory than one of them
-    logits = batch.new_empty(1, dtype=dtype).expand(*batch.shape[:2], len(weight))
-    problem = _dispatch.prepare(
-        logits, targets, input_lengths, target_lengths, blank, normalise=True, unbatched=unbatched, check=False
-    )
-    call = _head.Call(problem, reduction, zero_infinity, dtype, chunk_bytes)
-    result = _autograd_head.linear_ctc(batch, weight, bias, call)
+    rest = targets, input_lengths, target_lengths, blank, unbatched, reduction, zero_infinity, dtype, chunk_bytes
+    if torch.compiler.is_compiling():
+        result = _ops_head.linear_ctc(batch, weight, bias, *rest)
+    else:
+        result = _autograd_head.linear_ctc(batch, weight, bias, _head.prepare(batch, weight, *rest))
     return result.squeeze(0) if unbatched and reduction == "none" else result
 
 

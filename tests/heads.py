@@ -26,8 +26,11 @@ class Head:
 
     def loss(self, *tensors: Tensor | None, **options: Any) -> Tensor:
         """`linear_ctc_loss` of other tensors, or of its own."""
+        hidden, weight, bias = (*tensors, None)[:3] if tensors else self.tensors
+        assert hidden is not None
+        assert weight is not None
         return numbactc.linear_ctc_loss(
-            *(tensors or self.tensors), *self.batch.arguments(), blank=self.batch.blank, **options
+            hidden, weight, bias, *self.batch.arguments(), blank=self.batch.blank, **options
         )
 
     @property

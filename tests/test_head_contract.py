@@ -157,6 +157,15 @@ def test_the_callers_tensors_are_left_alone(head: Head) -> None:
     assert all(map(same_bits, [x for x in head.tensors if x is not None], before))
 
 
+def test_losses_overwritten_by_the_caller_do_not_reach_backward() -> None:
+    head = random_head(14, 3, 9, 5, dtype=torch.float64)
+    _, expected = gradients(head, torch.ones(3, dtype=torch.float64), reduction="none")
+    leaves = [x for x in head.leaves() if x is not None]
+    losses = head.loss(*leaves, reduction="none")
+    losses.data.fill_(torch.inf)
+    assert all(map(same_bits, torch.autograd.grad(losses.sum(), leaves), expected))
+
+
 def test_a_single_utterance(head: Head) -> None:
     targets, lengths, counts = head.batch.arguments()
     hidden = head.hidden[:, 0].clone().requires_grad_()

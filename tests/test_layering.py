@@ -40,6 +40,7 @@ LEVELS = [
         "numbactc._drawing",
         "numbactc._hypotheses",
         "numbactc._ops",
+        "numbactc._ops_head",
         "numbactc._smoothing",
         "numbactc._states",
         "numbactc.spans",
