@@ -90,7 +90,8 @@ def linear_ctc_loss(
         Memory beside the gradients, in float32 until they are done: a chunk; while forward runs T * N * K numbers
         twice, and once until backward; K is the next multiple of 16 above 1 + min(longest target, C - 1). What forward
         has of the gradients becomes the result of the first backward; a second one, with retain_graph, computes them
-        again, to the same bits. Without a gradient, as under `no_grad`, there is a chunk, and T * N * K numbers.
+        again, to the same bits. Without a gradient, as under `no_grad`, there is a chunk, and T * N * K numbers. A
+        chunk's memory is kept for the next call.
 
         `torch.compile(fullgraph=True)` takes it into a graph; there the gradients are copied once more.
 

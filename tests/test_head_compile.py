@@ -21,10 +21,10 @@ def in_a_graph(head: Head, grad: Tensor | None, **options: Any) -> tuple[Tensor,
     """As `gradients`, with the loss between other operations of the same graph, which change no bit."""
     leaves = [x for x in head.leaves() if x is not None]
 
-    def loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, *rest: Tensor) -> Tensor:
-        return numbactc.linear_ctc_loss(hidden * 1.0, weight * 1.0, bias, *rest, **options) * 1.0
+    def loss(hidden: Tensor, weight: Tensor, *bias: Tensor) -> Tensor:
+        return head.loss(hidden * 1.0, weight * 1.0, *bias, **options) * 1.0
 
-    result = compiled(loss)(*leaves, *[None] * (3 - len(leaves)), *head.batch.arguments())
+    result = compiled(loss)(*leaves)
     return result.detach(), list(torch.autograd.grad(result, leaves, grad))
 
 
