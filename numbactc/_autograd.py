@@ -4,18 +4,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
-from numbactc import _devices
+from numbactc import _devices, _transforms
+from numbactc._validation import NO_FORWARD_MODE, NO_SECOND_DERIVATIVE
 
 
 def ctc(scores: Tensor, problem: _devices.Problem) -> Tensor:
     """Losses (N,) in float64 of scores (T, N, C); what a gradient needs is done only where one can be asked for."""
+    if forward_ad.unpack_dual(scores).tangent is not None:
+        raise NotImplementedError(NO_FORWARD_MODE)
     if not (torch.is_grad_enabled() and scores.requires_grad):
         return _devices.forward(scores, problem, keep=False)[0]
-    # the form that torch.func wants takes longer at every call, for it inspects its own signature
-    transformed = torch._C._are_functorch_transforms_active()
-    losses: Tensor = TransformableCTC.apply(scores, problem)[0] if transformed else CTC.apply(scores, problem)
+    losses: Tensor = CTC.apply(scores, problem)
     return losses
 
 
@@ -33,27 +34,9 @@ class CTC(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         scores, *saved = ctx.saved_tensors
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() or _transforms.are_active()):
             return _devices.backward(scores, grad_outputs[0], saved, ctx.problem), None
         return CTCGradient.apply(scores, grad_outputs[0], ctx.problem, *saved), None
-
-
-class TransformableCTC(Function):
-    """The same for torch.func.grad and its kin, which must see what is saved as results: scores -> losses, *saved."""
-
-    @staticmethod
-    def forward(scores: Tensor, problem: _devices.Problem) -> tuple[Tensor, ...]:
-        losses, saved = _devices.forward(scores, problem, keep=True)
-        return losses, *saved
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, _devices.Problem], output: tuple[Tensor, ...]) -> None:
-        scores, problem = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(scores, *output[1:])
-        ctx.problem = problem
-
-    backward = CTC.backward
 
 
 class CTCGradient(Function):
@@ -73,4 +56,10 @@ class CTCGradient(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        raise RuntimeError("numbactc cannot differentiate the CTC loss twice: its second derivative is not implemented")
+        raise RuntimeError(NO_SECOND_DERIVATIVE)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], scores: Tensor, grad_losses: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        """For `torch.autograd.grad(is_grads_batched=True)`, under which only d / d losses are mapped over."""
+        each = grad_losses.unbind(in_dims[1])
+        return torch.stack([CTCGradient.apply(scores, one, *rest) for one in each]), 0

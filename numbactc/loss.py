@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from numbactc import _autograd, _devices, _ops, _validation
+from numbactc import _autograd, _devices, _ops, _transforms, _validation
 from numbactc._validation import Lengths
 
 
@@ -207,8 +207,10 @@ def _loss(
     batch = _validation.as_batch(name, scores, batch_first)
     unbatched = scores.dim() == 2
     rest = targets, input_lengths, target_lengths, blank, name == "logits", unbatched, check
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _ops.is_watched(scores):
         losses, label_counts = _ops.ctc(batch, *rest)
+    elif _transforms.are_active():
+        losses, label_counts = _transforms.ctc(batch, *rest)
     else:
         problem = _devices.prepare(batch, *rest)
         losses, label_counts = _autograd.ctc(batch, problem), problem.label_counts
