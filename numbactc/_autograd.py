@@ -59,7 +59,6 @@ class CTCGradient(Function):
         raise RuntimeError(NO_SECOND_DERIVATIVE)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], scores: Tensor, grad_losses: Tensor, *rest: Any) -> tuple[Tensor, int]:
-        """For `torch.autograd.grad(is_grads_batched=True)`, under which only d / d losses are mapped over."""
-        each = grad_losses.unbind(in_dims[1])
-        return torch.stack([CTCGradient.apply(scores, one, *rest) for one in each]), 0
+    def vmap(info: Any, in_dims: tuple[Any, ...], scores: Tensor, weights: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        """For losses that were computed outside of torch.func: only d / d losses is mapped over."""
+        return torch.stack([CTCGradient.apply(scores, each, *rest) for each in weights.unbind(in_dims[1])]), 0

@@ -1,7 +1,7 @@
 """The loss under torch.func: `grad`, `vmap`, `jacrev` and what is made of them.
 
-They want a function of tensors, whose results are all that is saved. Its calls take longer than those of `_autograd`, and
-it computes the gradient along with the losses.
+They want a function of tensors, whose results are all that is saved. Its calls take longer than those of `_autograd`,
+and it computes the gradient along with the losses.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,19 @@ from torch import Tensor
 from torch.autograd import Function
 
 from numbactc import _devices
-from numbactc._validation import NO_FORWARD_MODE, NO_SECOND_DERIVATIVE
+from numbactc._validation import NO_FORWARD_MODE, NO_SECOND_DERIVATIVE, Lengths
 
 
 def are_active() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def ctc(scores: Tensor, *rest: Any) -> tuple[Tensor, Callable[[], Tensor]]:
+def ctc(
+    scores: Tensor, targets: Any, input_lengths: Lengths, target_lengths: Lengths, *options: Any
+) -> tuple[Tensor, Callable[[], Tensor]]:
     """As `_ops.ctc`."""
-    losses, counts, _ = TransformableCTC.apply(scores, *rest)
+    lengths = [each if isinstance(each, Tensor) else torch.tensor(each) for each in (input_lengths, target_lengths)]
+    losses, counts, _ = TransformableCTC.apply(scores, targets, *lengths, *options)
     return losses, lambda: counts
 
 
@@ -53,14 +56,12 @@ class TransformableCTC(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, ...]:
         """A batch of batches is a larger batch."""
-        size, (*options, unbatched, check) = info.batch_size, arguments[4:]
+        *options, unbatched, check = arguments[4:]
         scores, targets, *lengths = (
-            _in_front(each, dim, size) for each, dim in zip(arguments[:4], in_dims[:4], strict=True)
+            _in_front(each, dim, info.batch_size) for each, dim in zip(arguments[:4], in_dims[:4], strict=True)
         )
-        if unbatched:
-            targets = targets.flatten(1)  # a row for each utterance
-        else:
-            targets = targets.flatten(0, 1)
+        # of single utterances each has a row
+        targets = targets.flatten(1) if unbatched else targets.flatten(0, 1)
         rest = targets, *(each.flatten() for each in lengths), *options, False, check
         losses, counts, gradient = TransformableCTC.apply(scores.transpose(0, 1).flatten(1, 2), *rest)
         shape = scores.shape[0], scores.shape[2]
@@ -89,7 +90,6 @@ class Weighted(Function):
         raise NotImplementedError(NO_SECOND_DERIVATIVE)
 
 
-def _in_front(argument: Any, dim: int | None, size: int) -> Tensor:
-    """As a tensor, with the dimension that is mapped over in front."""
-    tensor = argument if isinstance(argument, Tensor) else torch.tensor(argument)
+def _in_front(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    """With the dimension that is mapped over in front."""
     return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
