@@ -55,7 +55,7 @@ def ctc_loss(
     Raises:
         TypeError: an argument of another type or dtype.
         ValueError: an argument of another shape or out of range; the message names the utterance.
-        NotImplementedError: scores on another device than a CPU or an NVIDIA GPU.
+        NotImplementedError: scores on another device than a CPU or an NVIDIA GPU, or with a forward-mode tangent.
         ModuleNotFoundError: scores on a GPU, and numba-cuda is not installed; the message says what to install.
         RuntimeError: from autograd, when a second derivative is asked for: there is none, and none is made up.
 

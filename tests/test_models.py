@@ -1,6 +1,6 @@
 """Code of others, as it comes from PyPI, trains with `patch_torch` as without: the loss and all gradients.
 
-Nothing is downloaded: weights are random, models tiny. What is not installed is skipped; `make test-models` installs it.
+No weights are downloaded, they are random, and models tiny. What is not installed is skipped: see `make test-models`.
 """
 
 from collections.abc import Callable
@@ -154,9 +154,8 @@ def test_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_torchaudio(monkeypatch: pytest.MonkeyPatch) -> None:
     models = pytest.importorskip("torchaudio.models")
-    model = models.wav2vec2_model(
-        "group_norm", [(16, 10, 5), (16, 8, 4), (16, 4, 2)], True, 24, 0.0, 8, 2, 2, 2, 0.0, 48, 0.0, 0.0, False, 0.0, 12
-    )  # without dropout
+    layers = [(16, 10, 5), (16, 8, 4), (16, 4, 2)]
+    model = models.wav2vec2_model("group_norm", layers, True, 24, 0.0, 8, 2, 2, 2, 0.0, 48, 0.0, 0.0, False, 0.0, 12)
     criterion, audio = nn.CTCLoss(), torch.randn(2, 2400)
     targets = torch.randint(1, 12, (2, 14))
 
