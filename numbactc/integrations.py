@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class TorchPatch:
         global _patches, _torchs
         with _lock:
             if _patches == 0:
-                _torchs, torch.ctc_loss = torch.ctc_loss, _ctc_loss
+                _torchs, torch.ctc_loss = torch.ctc_loss, _replacement()
             _patches += 1
         self._undone = False
 
@@ -44,7 +45,7 @@ class TorchPatch:
             if self._undone:
                 return
             if _patches == 1:
-                if torch.ctc_loss is not _ctc_loss:
+                if torch.ctc_loss is not _replacement():
                     raise RuntimeError(f"torch.ctc_loss has been replaced since patch_torch(), by {torch.ctc_loss!r}")
                 torch.ctc_loss = _torchs
             _patches -= 1
@@ -106,6 +107,18 @@ def patch_torch() -> TorchPatch:
     return TorchPatch()
 
 
+@cache
+def _replacement() -> Callable[..., Tensor]:
+    """What `torch.ctc_loss` becomes.
+
+    torch.compile must not look into it, as it does not look into PyTorch's own once a graph has ended there; for
+    torch.jit.script it is a name of PyTorch's operator.
+    """
+    function: Callable[..., Tensor] = torch.compiler.disable(_ctc_loss)
+    torch.jit._builtins._register_builtin(function, "aten::ctc_loss")
+    return function
+
+
 def _ctc_loss(
     log_probs: Tensor,
     targets: Tensor,
@@ -119,7 +132,7 @@ def _ctc_loss(
     tensors = log_probs, targets, input_lengths, target_lengths
     options = blank, reduction, zero_infinity
     if has_torch_function_variadic(*tensors):
-        result: Tensor = handle_torch_function(_ctc_loss, tensors, *tensors, *options)
+        result: Tensor = handle_torch_function(_replacement(), tensors, *tensors, *options)
         return result
     if torch._C._is_tracing() or (isinstance(log_probs, Tensor) and _ops.is_watched(log_probs)):
         return _torchs_own("a trace can hold PyTorch's operators only", *tensors, *options)
@@ -138,9 +151,5 @@ def _torchs_own(reason: str, *arguments: Any) -> Tensor:
         is_new = kind not in _reasons
         _reasons.add(kind)
     if is_new:
-        warnings.warn(f"PyTorch's CTC loss runs in place of numbactc's: {reason}", stacklevel=4)
+        warnings.warn(f"PyTorch's CTC loss runs in place of numbactc's: {reason}", stacklevel=2)
     return result
-
-
-# torch.jit.script, for which this is no code but a name
-torch.jit._builtins._register_builtin(_ctc_loss, "aten::ctc_loss")
