@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from numbactc import _devices, _transforms
-from numbactc._validation import NO_FORWARD_MODE, NO_SECOND_DERIVATIVE
+from numbactc._validation import NO_FORWARD_MODE
 
 
 def ctc(scores: Tensor, problem: _devices.Problem) -> Tensor:
@@ -39,7 +39,7 @@ class CTC(Function):
         return CTCGradient.apply(scores, grad_outputs[0], ctx.problem, *saved), None
 
 
-class CTCGradient(Function):
+class CTCGradient(_transforms.FirstDerivative):
     """(scores, d / d losses) -> d / d scores, with a derivative that says that there is none.
 
     `once_differentiable` would not do: where d / d losses is a constant, as under a mean, it returns a gradient without
@@ -49,14 +49,6 @@ class CTCGradient(Function):
     @staticmethod
     def forward(scores: Tensor, grad_losses: Tensor, problem: _devices.Problem, *saved: Tensor) -> Tensor:
         return _devices.backward(scores, grad_losses, list(saved), problem)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        raise RuntimeError(NO_SECOND_DERIVATIVE)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], scores: Tensor, weights: Tensor, *rest: Any) -> tuple[Tensor, int]:

@@ -68,14 +68,8 @@ class TransformableCTC(Function):
         return (losses.view(shape), counts.view(shape), gradient.unflatten(1, shape)), (0, 0, 1)
 
 
-class Weighted(Function):
-    """(scores, gradient of each loss, d / d losses) -> d / d scores, with derivatives that say that there are none."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(scores: Tensor, gradient: Tensor, grad_losses: Tensor) -> Tensor:
-        return (gradient * grad_losses.unsqueeze(-1)).to(gradient.dtype)
+class FirstDerivative(Function):
+    """What a backward half is, with derivatives that say that there are none."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -88,6 +82,16 @@ class Weighted(Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: object) -> Any:
         raise NotImplementedError(NO_SECOND_DERIVATIVE)
+
+
+class Weighted(FirstDerivative):
+    """(scores, gradient of each loss, d / d losses) -> d / d scores."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(scores: Tensor, gradient: Tensor, grad_losses: Tensor) -> Tensor:
+        return (gradient * grad_losses.unsqueeze(-1)).to(gradient.dtype)
 
 
 def _in_front(tensor: Tensor, dim: int | None, size: int) -> Tensor:

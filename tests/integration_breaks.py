@@ -91,11 +91,4 @@ INTEGRATION_BREAKS = [
         "gradient",
         "test_transforms.py -k each_utterance",
     ),
-    Break(
-        "torch.func: a second derivative of zero, in silence",
-        TRANSFORMS,
-        "raise RuntimeError(NO_SECOND_DERIVATIVE)",
-        "return None, None, None",
-        "test_transforms.py -k second_derivatives",
-    ),
 ]
