@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from numbactc import _dispatch, _dispatch_head, _head
-from numbactc._validation import Lengths, Targets
+from numbactc._validation import NO_SECOND_DERIVATIVE, Lengths, Targets
 
 _library = torch.library.Library("numbactc", "FRAGMENT")
 _library.define(
@@ -121,7 +121,7 @@ def _differentiate(ctx: Any, grad: Tensor, *others: object) -> tuple[Any, ...]:
 
 
 def _refuse(ctx: Any, grad: Tensor) -> Any:
-    raise RuntimeError("numbactc cannot differentiate the CTC loss twice: its second derivative is not implemented")
+    raise RuntimeError(NO_SECOND_DERIVATIVE)
 
 
 _library.impl("linear_ctc", _forward, "CPU")
