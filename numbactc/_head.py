@@ -54,6 +54,8 @@ def prepare(
     """A call, its targets and lengths checked."""
     # what has the shape of the logits, and no more memory than one of them
     logits = hidden.new_empty(1, dtype=dtype).expand(*hidden.shape[:2], len(weight))
+    while isinstance(targets, Tensor) and torch._C._functorch.is_gradtrackingtensor(targets):
+        targets = torch._C._functorch.get_unwrapped(targets)  # made inside torch.func.grad: the wrapper has no memory
     problem = _dispatch.prepare(
         logits, targets, input_lengths, target_lengths, blank, normalise=True, unbatched=unbatched, check=False
     )
