@@ -93,8 +93,8 @@ def linear_ctc_loss(
         again, to the same bits. Without a gradient, as under `no_grad`, there is a chunk, and T * N * K numbers. A
         chunk's memory is kept for the next call.
 
-        `torch.compile(fullgraph=True)` takes it into a graph; there the gradients are copied once more. `torch.func.grad`
-        works, without the sweep ahead; there is no rule for `vmap`.
+        `torch.compile(fullgraph=True)` takes it into a graph; there the gradients are copied once more. Under
+        `torch.func.grad` all logits are made twice; `vmap` has no rule for it.
 
         Products are PyTorch's, by MKL or another BLAS, and their bits are its affair: as a rule the same on every run
         with the same shapes, chunk_bytes and number of threads, while another batch or chunk rounds otherwise. Whatever
