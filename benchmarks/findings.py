@@ -71,6 +71,25 @@ def error_sentence(rows: list[Row]) -> str:
     return f"The largest error of a gradient in any case below: {joined(words)}." if words else ""
 
 
+def longest_sentence(rows: list[Row]) -> str:
+    """The gradient error of each peer at the longest problem; empty without rows."""
+    frames = max((row["T"] for row in rows), default=0)
+    found = [row for row in rows if row["T"] == frames and row["status"] == OK]
+    if not found:
+        return ""
+    words = joined(f"{label(row['peer'])} {row['gradient_error']:.1e}" for row in found)
+    return f"The largest error of a gradient at {found[0]['case']}: {words}."
+
+
+def memory_sentence(rows: list[Row]) -> str:
+    """The peak of each peer at the last shape; empty without rows."""
+    found = [row for row in rows if row["shape"] == rows[-1]["shape"] and row["status"] == OK]
+    if not found:
+        return ""
+    words = joined(f"{label(row['peer'])} {100 * row['extra_over_logits']:.0f} %" for row in found)
+    return f"Peak memory beyond logits and gradient at {sizes(found[0])}, as a part of the logits' size: {words}."
+
+
 def determinism_sentence(rows: list[Row]) -> str:
     """Who had the same bits always, and who had not; empty without rows."""
     words = []

@@ -36,9 +36,10 @@ def front_parts(results: Path) -> dict[str, str]:
         findings.after_others_sentence(speed),
         overhead_sentence(document.get("overhead", [])),
     ]
+    below = " ".join([findings.longest_sentence(accuracy), findings.memory_sentence(document.get("memory", []))])
     return {
         "figures": "\n\n".join([*pictures, made]),
-        "table": speed_and_error_table(speed, accuracy),
+        "table": f"{speed_and_error_table(speed, accuracy)}\n\n{below.strip()}",
         "losses": " ".join(filter(None, lost)),
     }
 
@@ -77,8 +78,9 @@ def overhead_sentence(rows: list[Row]) -> str:
 def renewed(text: str, parts: dict[str, str]) -> str:
     """A text whose marked parts are these: what stands between `<!-- name -->` and `<!-- /name -->`."""
     for name, part in parts.items():
-        marks = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
+        marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         if len(re.findall(marks, text, re.DOTALL)) != 1:
             raise ValueError(f"there must be one part between <!-- {name} --> and <!-- /{name} -->")
-        text = re.sub(marks, lambda match, part=part: match[1] + part + match[2], text, flags=re.DOTALL)  # type: ignore[misc]
+        before, after = f"<!-- {name} -->\n\n", f"\n\n<!-- /{name} -->"
+        text = re.sub(marks, lambda _: before + part + after, text, flags=re.DOTALL)  # noqa: B023 - called at once
     return text

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import findings, report
 from benchmarks.environment import ROOT
 from benchmarks.front import front_parts, renewed
-from benchmarks.peers import NOT_MEASURED, PEERS
+from benchmarks.peers import PEERS
 from benchmarks.report import OURS, Document, label, many, provenance, table, told, unique
 from benchmarks.rows import OK
 from benchmarks.shapes import SWEEPS, TINY
@@ -180,7 +180,6 @@ def text_of(results: Path, figures: Path, page: Path) -> str:
         *(f"Part `{part}` is from another run: {run}." for part, run in report.other_runs(document).items()),
         "## Who",
         peers_table(document),
-        "Not here: " + "; ".join(f"{name}: {why}" for name, why in NOT_MEASURED.items()) + ".",
         *speed_parts(document, figures, page),
         *exactness_parts(document, figures, page),
         *other_parts(document),

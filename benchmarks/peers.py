@@ -171,9 +171,7 @@ def load_optax(problem: Problem) -> Calls:
 
 
 def load_tensorflow(problem: Problem) -> Calls:
-    """`tf.nn.ctc_loss` with sparse labels under `tf.function`: its C++ kernel. With dense ones it runs a loop of small
-    operations, ten times as slow when it was tried.
-    """
+    """`tf.nn.ctc_loss` with sparse labels under `tf.function`: its C++ kernel."""
     tf = importlib.import_module("tensorflow")
     logits = tf.constant(problem.logits)
     places = np.argwhere(np.arange(problem.targets.shape[1]) < problem.target_lengths[:, None])
@@ -266,8 +264,3 @@ PEERS: dict[str, Peer] = {
 
 REFERENCE = "torch"
 """The peer that ratios are taken to."""
-
-NOT_MEASURED = {
-    "Keras": "`keras.ops.ctc_loss` calls what its backend has, and so a peer above",
-}
-"""Peers that are not here, and why."""
