@@ -85,7 +85,7 @@ def draw_lines(figure: Figure, axes: Axes, lines: dict[str, list[Point]], limits
 def whole_powers(values: Iterable[float]) -> tuple[float, float]:
     """Limits of a logarithmic axis that holds the values: powers of ten."""
     found = list(values)
-    return 10.0 ** math.floor(math.log10(min(found)) - 0.05), 10.0 ** math.ceil(math.log10(max(found)) + 0.05)
+    return 10.0 ** math.floor(math.log10(min(found)) - 0.02), 10.0 ** math.ceil(math.log10(max(found)) + 0.02)
 
 
 def by_line(rows: list[Row], size: str, value: Callable[[Row], float | None]) -> dict[str, list[Point]]:

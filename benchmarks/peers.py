@@ -76,11 +76,12 @@ def missing(modules: Sequence[str]) -> list[str]:
 @functools.cache
 def version_of(module: str) -> str | None:
     """The version of an installed distribution, or of the one that has this module, else the module's own word."""
-    for name in (module, *importlib.metadata.packages_distributions().get(module, [])):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(module)
     if importlib.util.find_spec(module) is None:
         return None
+    for name in importlib.metadata.packages_distributions().get(module, []):
+        return importlib.metadata.version(name)
     return getattr(importlib.import_module(module), "__version__", None)
 
 
