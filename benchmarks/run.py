@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks import accuracy, determinism, host, memory, plot, report, startup
 from benchmarks.children import TimeLeft, collect, until
@@ -49,9 +48,11 @@ def thread_counts(text: str) -> list[int]:
     return list(dict.fromkeys(min(count, cores()) for count in counts))
 
 
-def speed_rows(options: argparse.Namespace, shapes: Sequence[str], passes: Sequence[str], limit_s: float) -> list[Row]:
+def speed_rows(
+    options: argparse.Namespace, shapes: Sequence[str], passes: Sequence[str], counts: Sequence[int], limit_s: float
+) -> list[Row]:
     """A process for each number of threads; what one that dies has not sent are rows that say so."""
-    rows, counts, time_left = list[Row](), thread_counts(options.threads), until(limit_s)
+    rows, time_left = list[Row](), until(limit_s)
     for place, threads in enumerate(counts):
         arguments = ["--threads", str(threads), "--shapes", ";".join(shapes), "--peers", ",".join(options.peers)]
         arguments += ["--passes", ",".join(passes), "--rounds", str(options.rounds), "--budget", str(options.budget)]
@@ -67,17 +68,17 @@ def speed_rows(options: argparse.Namespace, shapes: Sequence[str], passes: Seque
 
 def measure_speed(options: argparse.Namespace, limit_s: float) -> list[Row]:
     """The chosen shapes, every pass."""
-    return speed_rows(options, options.shapes, tuple(PASSES), limit_s)
+    return speed_rows(options, options.shapes, tuple(PASSES), thread_counts(options.threads), limit_s)
 
 
 def measure_sweeps(options: argparse.Namespace, limit_s: float) -> list[Row]:
-    """Every point of the sweeps, forward + backward in blocks."""
-    return speed_rows(options, list(sweep_shapes()), ["forward_backward"], limit_s)
+    """Every point of the sweeps, forward + backward in blocks, with the fewest threads."""
+    return speed_rows(options, list(sweep_shapes()), ["forward_backward"], thread_counts(options.threads)[:1], limit_s)
 
 
 def measure_overhead(options: argparse.Namespace, limit_s: float) -> list[Row]:
     """A call with next to nothing to compute."""
-    return speed_rows(options, [TINY.name], ["forward", "forward_backward"], limit_s)
+    return speed_rows(options, [TINY.name], ["forward", "forward_backward"], thread_counts(options.threads), limit_s)
 
 
 def measure_accuracy(options: argparse.Namespace, limit_s: float) -> list[Row]:
@@ -106,12 +107,12 @@ def measure_determinism(options: argparse.Namespace, limit_s: float) -> list[Row
 MEASURES: dict[str, tuple[float, Callable[[argparse.Namespace, float], list[Row]]]] = {
     "startup": (1, lambda options, limit_s: startup.measure()),
     "host": (1, lambda options, limit_s: host.measure()),
-    "overhead": (3, measure_overhead),
-    "determinism": (5, measure_determinism),
-    "memory": (4, measure_memory),
-    "accuracy": (5, measure_accuracy),
-    "speed": (12, measure_speed),
-    "sweeps": (12, measure_sweeps),
+    "overhead": (2, measure_overhead),
+    "determinism": (6, measure_determinism),
+    "memory": (5, measure_memory),
+    "accuracy": (6, measure_accuracy),
+    "speed": (14, measure_speed),
+    "sweeps": (9, measure_sweeps),
 }
 """What each part calls, in the order of running, and its share of the time: what one leaves goes to those behind it."""
 PARTS = tuple(MEASURES)
@@ -147,14 +148,17 @@ def main(arguments: list[str] | None = None, command: str | None = None) -> None
     given = sys.argv[1:] if arguments is None else arguments
     document: report.Document = json.loads(options.out.read_text()) if options.out.exists() else {}
     environment = describe(command or shlex.join(["python", "-m", "benchmarks.run", *given]))
-    document |= {"environment": environment}
+    provenance = document.setdefault("environments", {})
+    for part in PARTS:  # a file of an earlier version has one run for all
+        if part in document:
+            provenance.setdefault(part, document["environment"])
+    document["environment"] = environment
     chosen = [part for part in PARTS if part in options.parts]
     time_left = until(60 * options.limit)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for place, part in enumerate(chosen):
         start = time.perf_counter()
         document[part] = measure_part(part, chosen[place:], options, time_left)
-        provenance: dict[str, Any] = document.setdefault("environments", {})
         provenance[part] = environment | {"elapsed_s": round(time.perf_counter() - start, 1)}
         options.out.write_text(json.dumps(document, indent=1) + "\n")
     print(report.write(options.out))

@@ -233,17 +233,21 @@ def fake_part(name: str, asked: dict[str, float]) -> Callable[[object, float], l
     return measure
 
 
-def test_a_run_that_is_stopped_has_written_what_it_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [{}, {"environments": {"memory": {"date": "then", "commit": "c", "command": "p"}}}])
+def test_a_run_that_is_stopped_has_written_what_it_had(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: dict[str, object]
+) -> None:
     asked: dict[str, float] = {}
-    shares = {"startup": 1, "speed": 2, "stops": 3}
+    shares = {"startup": 1, "speed": 2, "stops": 3, "memory": 4}
+    chosen = ",".join(name for name in shares if name != "memory")
     measures = {name: (share, fake_part(name, asked)) for name, share in shares.items()}
     monkeypatch.setattr(run, "MEASURES", measures)
     monkeypatch.setattr(run, "PARTS", tuple(shares))
     out = tmp_path / "cpu.json"
     environment = {"date": "then", "commit": "c" * 40, "command": "python"}
-    out.write_text(json.dumps({"environment": environment, "memory": [], "environments": {"memory": environment}}))
+    out.write_text(json.dumps({"environment": environment, "speed": [1], "startup": [1], "memory": [], **kept}))
     with pytest.raises(KeyboardInterrupt):
-        run.main(["--parts", ",".join(shares), "--limit", "1", "--out", str(out)], command="python -m benchmarks")
+        run.main(["--parts", chosen, "--limit", "1", "--out", str(out)], command="python -m benchmarks")
     document = json.loads(out.read_text())
     assert set(document) == {"environment", "environments", "memory", "startup", "speed"}
     assert document["environments"]["memory"]["date"] == "then"
