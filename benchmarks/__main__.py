@@ -33,13 +33,12 @@ def has_gpu() -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=float, default=22.0, help="minutes for everything; then rows are left out")
+    parser.add_argument("--budget", type=float, default=24.0, help="minutes for everything; then rows are left out")
     parser.add_argument("--parts", default=",".join(run.PARTS), help="of the CPU's")
     parser.add_argument("--peers", default=",".join(PEERS), help="of the CPU's")
     parser.add_argument("--results", type=Path, default=page.RESULTS)
     parser.add_argument("--figures", type=Path, default=page.FIGURES)
     parser.add_argument("--page", type=Path, default=page.PAGE)
-    parser.add_argument("--readme", type=Path, help="a text whose marked parts are to show the results, too")
     options = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else arguments
     gpu = has_gpu()
@@ -55,8 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         subprocess.run(command, cwd=ROOT, check=False)
     else:
         print("PyTorch finds no GPU here: the page has the CPU's results alone", file=sys.stderr)
-    places = ["--results", str(options.results), "--figures", str(options.figures), "--out", str(options.page)]
-    page.main(places + (["--readme", str(options.readme)] if options.readme else []))
+    page.main(["--results", str(options.results), "--figures", str(options.figures), "--out", str(options.page)])
     print(f"wrote {options.page}", file=sys.stderr)
 
 

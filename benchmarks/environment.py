@@ -45,7 +45,7 @@ def describe(command: str) -> dict[str, Any]:
     """Everything a reader needs to judge or repeat the numbers; `command` is how the run was started."""
     cpu = _cpu_fields()
     flags = (cpu.get("flags") or cpu.get("Features") or "").split()
-    written = (":!benchmarks/results", ":!benchmarks/figures", ":!docs/benchmarks.md")
+    written = (":!benchmarks/results", ":!benchmarks/figures", ":!docs/benchmarks.md", ":!README.md")
     changes = _git("status", "--porcelain", "--", ".", *written)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

@@ -1,7 +1,7 @@
 """The parts of the front page that come from results: pictures, a table, and where numbactc is behind.
 
-They stand between `<!-- name -->` and `<!-- /name -->`; `python -m benchmarks.page --readme README.md`
-writes them anew.
+They stand between `<!-- name -->` and `<!-- /name -->`; `python -m benchmarks.page` writes
+them anew.
 """
 
 from __future__ import annotations
@@ -11,24 +11,33 @@ import re
 from pathlib import Path
 
 from benchmarks import findings, report
+from benchmarks.curves import growth_rows
 from benchmarks.peers import REFERENCE
 from benchmarks.report import OURS, Document, environment_of, label, provenance, sizes, table, told, unique
 from benchmarks.rows import Row
+
+
+def picture(name: str, words: str) -> str:
+    """One of the CPU's figures."""
+    return f"![{words}](benchmarks/figures/cpu-{name}.png)"
 
 
 def front_parts(results: Path) -> dict[str, str]:
     """What the front page shows, by the names of its marks."""
     document: Document = json.loads((results / "cpu.json").read_text())
     speed, accuracy = document.get("speed", []), document.get("accuracy", [])
+    swept = any(row["time_ms"] for row in document.get("sweeps", []))
+    grown = any(row["gradient_error"] for row in growth_rows(document))
     pictures = [
-        f"![{words}](benchmarks/figures/cpu-{name}.png)"
-        for name, words, part in (
-            ("sweeps", "Time of loss and gradient against T, N, C and L, next to other libraries", "sweeps"),
-            ("exactness", "Error of gradient and loss against T, next to other libraries", "accuracy"),
-        )
-        if document.get(part)
+        picture("sweeps", "Time of loss and gradient against T, N, C and L, next to other libraries")
+        if swept
+        else picture("speed", "Speed of loss and gradient over PyTorch's, next to other libraries"),
+        picture("exactness", "Error of gradient and loss against T, next to other libraries")
+        if grown
+        else picture("accuracy", "Error of the gradient, next to other libraries"),
     ]
-    runs = list(dict.fromkeys(provenance(environment_of(document, part)) for part in ("sweeps", "accuracy", "speed")))
+    shown = ("sweeps" if swept else "speed", "accuracy", "speed")
+    runs = list(dict.fromkeys(provenance(environment_of(document, part)) for part in shown))
     made = f"*{' And '.join(runs)}.\nAll of it, and what is left out: [docs/benchmarks.md](docs/benchmarks.md).*"
     lost = [
         findings.startup_sentence(document.get("startup", [])),

@@ -15,11 +15,11 @@ import collections
 import contextlib
 import importlib
 import math
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 from benchmarks.children import collect, send
@@ -33,30 +33,34 @@ EVERY_S = 0.001
 SAMPLES = 3000
 
 
-def place_of(frame: FrameType | None, package: Path) -> str:
-    """`file.function` of the innermost frame within the package."""
+def place_of(frame: FrameType | None, package: str) -> str:
+    """`file.function` of the innermost frame within the package, a folder."""
     while frame is not None:
-        file = Path(frame.f_code.co_filename)
-        if file.is_relative_to(package):
-            return f"{file.relative_to(package).with_suffix('').as_posix()}.{frame.f_code.co_name}"
+        file, code = frame.f_code.co_filename, frame.f_code
+        if file.startswith(package + os.sep):
+            return f"{file[len(package) + 1 :].removesuffix('.py').replace(os.sep, '/')}.{code.co_name}"
         frame = frame.f_back
     return ELSEWHERE
 
 
-def watch(call: Callable[[], object], package: Path, samples: int, limit_s: float) -> collections.Counter[str]:
+def watch(call: Callable[[], object], package: str, samples: int, limit_s: float) -> collections.Counter[str]:
     """How often each place was met, while `call` is repeated until there are so many samples or no time is left."""
     found: collections.Counter[str] = collections.Counter()
+    watching = True
 
     def note(_: int, frame: FrameType | None) -> None:
         found[place_of(frame, package)] += 1
+        if watching:  # the next one not before this is noted, or a slow machine never gets out of here
+            signal.setitimer(signal.ITIMER_REAL, EVERY_S)
 
     before = signal.signal(signal.SIGALRM, note)
-    signal.setitimer(signal.ITIMER_REAL, EVERY_S, EVERY_S)
+    signal.setitimer(signal.ITIMER_REAL, EVERY_S)
     end = time.monotonic() + limit_s
     try:
         while found.total() < samples and time.monotonic() < end:
             call()
     finally:
+        watching = False
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
     return found
@@ -73,7 +77,7 @@ def measure_here(samples: int, limit_s: float) -> HostRow:
     call = PEERS[name].load(draw(TINY)).forward_backward
     for _ in range(200):
         call()
-    package = Path(str(importlib.import_module(name).__file__)).parent
+    package = os.path.dirname(str(importlib.import_module(name).__file__))
     found = watch(call, package, samples, limit_s)
     shares = tuple((place, round(count / found.total(), 4)) for place, count in found.most_common())
     return HostRow(name, row.version, OK, found.total(), shares)

@@ -1,7 +1,6 @@
 """From all results to the page of the guide, and to what the front page shows of it.
 
-    python -m benchmarks.page                       # docs/benchmarks.md from benchmarks/results/*.json
-    python -m benchmarks.page --readme README.md    # the marked parts of the front page, too
+    python -m benchmarks.page      # docs/benchmarks.md and the marked parts of README.md, from benchmarks/results
 
 Explanations come from `benchmarks/README.md`, sentences and tables from the rows: on another machine the same command
 writes what was found there.
@@ -193,13 +192,15 @@ def text_of(results: Path, figures: Path, page: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the page, and the marked parts of the front page where asked."""
+    """Write the page, and the marked parts of the front page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--figures", type=Path, default=FIGURES)
     parser.add_argument("--out", type=Path, default=PAGE)
-    parser.add_argument("--readme", type=Path, help="a text with marked parts")
+    parser.add_argument("--readme", type=Path, help="a text with marked parts; README.md if --out is not given")
     options = parser.parse_args(arguments)
+    if options.out == PAGE and options.readme is None:
+        options.readme = ROOT / "README.md"
     options.out.write_text(text_of(options.results, options.figures, options.out))
     if options.readme:
         options.readme.write_text(renewed(options.readme.read_text(), front_parts(options.results)))

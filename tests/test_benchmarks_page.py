@@ -303,4 +303,4 @@ def test_one_command_measures_and_writes_the_page(monkeypatch: pytest.MonkeyPatc
     if gpu:
         assert "benchmarks.gpu" in calls[1]
         assert str(tmp_path / "gpu.json") in calls[1]
-    assert "--readme" not in calls[-1]
+    assert calls[-1][calls[-1].index("--results") + 1] == str(tmp_path)

@@ -6,8 +6,10 @@ import dataclasses
 import json
 import math
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -262,9 +264,9 @@ def test_a_sample_belongs_to_the_innermost_function_of_the_package() -> None:
     here = Path(__file__)
     name = "test_a_sample_belongs_to_the_innermost_function_of_the_package"
     frame = (lambda: sys._getframe())()
-    assert host.place_of(frame, here.parent) == f"{here.stem}.<lambda>"
-    assert host.place_of(frame.f_back, here.parent) == f"{here.stem}.{name}"
-    assert host.place_of(frame, Path(np.__file__).parent) == ELSEWHERE
+    assert host.place_of(frame, str(here.parent)) == f"{here.stem}.<lambda>"
+    assert host.place_of(frame.f_back, str(here.parent)) == f"{here.stem}.{name}"
+    assert host.place_of(frame, str(Path(np.__file__).parent)) == ELSEWHERE
 
 
 def test_the_host_is_watched() -> None:
@@ -273,4 +275,23 @@ def test_the_host_is_watched() -> None:
     assert row.samples >= 20
     assert sum(share for _, share in row.shares) == pytest.approx(1, abs=0.01)
     assert len(row.shares) > 1
-    assert host.watch(lambda: None, Path(), samples=10, limit_s=0.0).total() == 0
+    assert host.watch(lambda: None, "", samples=10, limit_s=0.0).total() == 0
+
+
+def test_a_watch_that_takes_longer_than_its_timer_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next sample would interrupt this one, and so on until the stack is full."""
+    depths: list[int] = []
+
+    def slow(frame: FrameType | None, package: str) -> str:
+        depth = 0
+        while frame is not None:
+            depth, frame = depth + (frame.f_code.co_name == "slow"), frame.f_back
+        depths.append(depth)
+        end = time.monotonic() + 5 * host.EVERY_S
+        while time.monotonic() < end:
+            pass
+        return "slow"
+
+    monkeypatch.setattr(host, "place_of", slow)
+    assert host.watch(lambda: None, "", samples=5, limit_s=30.0).total() >= 5
+    assert set(depths) == {0}
