@@ -127,11 +127,12 @@ def sweeps_figure(document: Document, path: Path) -> Path:
 
 
 def growth_rows(document: Document) -> list[Row]:
-    """The accuracy rows of one utterance with a label every 20 frames."""
+    """The accuracy rows of one utterance with a label every 20 frames; none where there is but one length."""
     asked = {"N": VERY_LONG.N, "C": VERY_LONG.C, "sigma": 1.0}
     rows: list[Row] = document.get("accuracy", [])
     chosen = [row for row in rows if all(row[key] == value for key, value in asked.items())]
-    return [row for row in chosen if row["L"] == row["T"] // 20]
+    growing = [row for row in chosen if row["L"] == row["T"] // 20]
+    return growing if len(unique(growing, "T")) > 1 else []
 
 
 def exactness_figure(document: Document, path: Path) -> Path:
@@ -141,7 +142,7 @@ def exactness_figure(document: Document, path: Path) -> Path:
     panels = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.075, right=1 - NAMES / WIDTH, bottom=0.165, top=0.76, wspace=0.42)
     head(figure, "Exactness: float32 logits, against PyTorch in float64", environment_of(document, "accuracy"))
-    values = [frames for (frames,) in unique(rows, "T")]
+    values = sorted(frames for (frames,) in unique(rows, "T"))
     for axes, (field, words) in zip(panels, ERRORS.items(), strict=True):
         lines = by_line(rows, "T", operator.itemgetter(field))
         draw_lines(figure, axes, lines, whole_powers(error for points in lines.values() for _, error in points))

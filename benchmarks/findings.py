@@ -55,10 +55,10 @@ def speed_sentence(rows: list[Row], what: str, threads: int) -> str:
     """How each peer's time compares with ours, over all shapes; empty without rows."""
     rows = [row for row in rows if row["what"] == what and row["threads"] == threads]
     peers = [peer for (peer,) in unique(rows, "peer") if peer != OURS]
-    words = [f"{label(peer)} {ranged_over(found)} times" for peer in peers if (found := ratios(rows, peer))]
+    words = [f"{label(peer)} took {ranged_over(found)}" for peer in peers if (found := ratios(rows, peer))]
     if not words:
         return ""
-    return f"With {many(threads, 'thread')}, a call takes as long as numbactc's: {joined(words)}."
+    return f"With {many(threads, 'thread')}, {joined(words)} times as long as numbactc."
 
 
 def error_sentence(rows: list[Row]) -> str:
@@ -148,8 +148,8 @@ def scaling_sentence(rows: list[Row]) -> str:
             if one and all_of_them and (slow := milliseconds(one)) and (fast := milliseconds(all_of_them)):
                 found.append(slow / fast)
         if found:
-            words.append(f"{label(peer)} {ranged_over(found)} times as fast")
-    return f"{many(most, 'thread').capitalize()} made {joined(words)}." if most > 1 and words else ""
+            words.append(f"{label(peer)} {ranged_over(found)}")
+    return f"{many(most, 'thread').capitalize()} made {joined(words)} times as fast." if most > 1 and words else ""
 
 
 def lost_to(rows: list[Row], keys: tuple[str, ...], value: Value, name: Callable[[Row], str], unit: str) -> list[Loss]:

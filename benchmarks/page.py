@@ -170,7 +170,7 @@ def text_of(results: Path, figures: Path, page: Path) -> str:
     guide = Path(os.path.relpath(ROOT / "benchmarks/README.md", page.parent)).as_posix()
     parts = [
         "# Benchmarks",
-        f"Written by `python -m benchmarks.page` from [{link}/cpu.json]({link}/cpu.json), sentences too. `make bench` "
+        f"Written by `python -m benchmarks.page` from [cpu.json]({link}/cpu.json), sentences too. `make bench` "
         f"measures it all anew, on any machine, and writes this page; how, stands in [benchmarks/README.md]({guide}), "
         f"all tables in [cpu.md]({link}/cpu.md). T frames, N utterances, C classes, L labels in a target.",
         "## When and where",

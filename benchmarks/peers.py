@@ -12,6 +12,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -171,9 +172,16 @@ def load_optax(problem: Problem) -> Calls:
     )
 
 
+def _quietly(module: str) -> Any:
+    """A module whose import warns of what is no concern of ours, such as a compiler's cache that is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(module)
+
+
 def load_tensorflow(problem: Problem) -> Calls:
     """`tf.nn.ctc_loss` with sparse labels under `tf.function`: its C++ kernel."""
-    tf = importlib.import_module("tensorflow")
+    tf = _quietly("tensorflow")
     logits = tf.constant(problem.logits)
     places = np.argwhere(np.arange(problem.targets.shape[1]) < problem.target_lengths[:, None])
     values = problem.targets[tuple(places.T)].astype(np.int32)
@@ -212,7 +220,7 @@ def load_tensorflow(problem: Problem) -> Calls:
 
 def load_paddle(problem: Problem) -> Calls:
     """`paddle.nn.functional.ctc_loss`, which is warp-ctc: it takes logits, whatever its argument is called."""
-    paddle = importlib.import_module("paddle")
+    paddle = _quietly("paddle")
     paddle.set_device("cpu")
     logits = paddle.to_tensor(problem.logits, stop_gradient=False)
     arrays = problem.targets.astype(np.int32), problem.input_lengths, problem.target_lengths

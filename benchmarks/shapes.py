@@ -131,12 +131,12 @@ def growth_case(frames: int) -> Case:
 
 def accuracy_cases(names: list[str], extremes: bool = True) -> list[Case]:
     """Both spreads of the logits for each named shape; `extremes` adds ever longer ones and an unlikely target."""
-    cases = []
+    cases = [growth_case(frames) for frames in GROWTH] if extremes else []
     for name in names:
         cases.append(Case(f"{name}, N(0, 1)", SHAPES[name]))
         cases.append(Case(f"{name}, N(0, 10^2)", SHAPES[name], sigma=10.0, gradient_bound=1e-5))
     if extremes:
-        cases += [growth_case(frames) for frames in (*GROWTH, VERY_LONG.T)]
+        cases.append(growth_case(VERY_LONG.T))
         cases.append(Case("target probability < 1e-3000", UNLIKELY, wrong=40.0))
     return cases
 
