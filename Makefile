@@ -1,5 +1,6 @@
 # make demo        on a fresh machine: environment, spoken corpus, training, error rates, pictures
 # make test        the whole of pytest, doctests included
+# make test-models  Hugging Face's, SpeechBrain's and Lightning's training with patch_torch and without
 # make lint        ruff and mypy
 # make docs        run the pages of docs/: their pictures, and what they print
 # make bench       every peer that installs, on the CPU and on a GPU where there is one; writes docs/benchmarks.md
@@ -16,7 +17,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench bench-cpu bench-decode gpu test-gpu bench-gpu sanitize needs-gpu clean
+.PHONY: help demo test test-models lint docs bench bench-cpu bench-decode gpu test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -41,6 +42,13 @@ demo: $(VENV)/.demo
 # a file's tests stay together, in one of as many processes as there are cores
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGUMENTS)
+
+$(VENV)/.models: $(VENV)/.test
+	$(BIN)/python -m pip install -e '.[test-models]'
+	touch $@
+
+test-models: $(VENV)/.models
+	$(BIN)/python -m pytest tests/test_models.py $(PYTEST_ARGUMENTS)
 
 # recipes and tests have a module of the same name here and there, so each folder is checked by itself
 lint: $(VENV)/.test

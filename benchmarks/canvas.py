@@ -42,9 +42,14 @@ def head(figure: Figure, heading: str, environment: dict[str, Any]) -> None:
 
 
 def foot(figure: Figure, rows: list[Row]) -> None:
-    """The peers that have rows without a number."""
-    lost = sorted({f"{label(row['peer'])} {row['status']}" for row in rows if row["status"] != OK})
-    figure.text(0.012, 0.02, textwrap.shorten("; ".join(lost), 110), fontsize=7.5, color="#444444")
+    """The peers that have rows without a number, and why."""
+    lost: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row["status"] != OK:
+            lost.setdefault(row["status"], {})[label(row["peer"])] = None
+    words = "; ".join(f"{', '.join(peers)} {status}" for status, peers in lost.items())
+    height = figure.get_figheight()
+    figure.text(0.012, 0.08 / height, textwrap.shorten(words, 150), fontsize=7.5, color="#444444")
 
 
 def save(figure: Figure, path: Path) -> Path:

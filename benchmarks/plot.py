@@ -23,10 +23,10 @@ from benchmarks.peers import REFERENCE
 from benchmarks.report import Document, by_peer, environment_of, label, number, sizes, unique
 from benchmarks.rows import Row
 
-ROW, TOP, BOTTOM = 0.5, 0.8, 0.85
+ROW, TOP, BOTTOM = 0.5, 0.8, 1.0
 """Inches: one row, and the room above and below the rows."""
-STEP = 0.2
-"""Distance between the peers of one row, in rows, so that equal values stay visible."""
+SPREAD = 0.6
+"""Room that the peers of one row share, in rows, so that equal values stay visible."""
 
 
 def _axes(document: Document, part: str, heading: str, rows: int) -> tuple[Figure, Axes]:
@@ -51,7 +51,7 @@ def _peers(rows: list[Row]) -> Iterator[tuple[str, str, str, float]]:
     """Each peer with its colour, its marker and its offset within a row."""
     peers = [peer for (peer,) in unique(rows, "peer")]
     for place, peer in enumerate(peers):
-        yield peer, *style(peer), STEP * (place - (len(peers) - 1) / 2)
+        yield peer, *style(peer), SPREAD * ((place + 0.5) / len(peers) - 0.5)
 
 
 def _finish(figure: Figure, axes: Axes, names: list[str], xlabel: str, rows: list[Row], path: Path) -> Path:
@@ -61,7 +61,11 @@ def _finish(figure: Figure, axes: Axes, names: list[str], xlabel: str, rows: lis
     axes.set_xlabel(xlabel, fontsize=8.5)
     foot(figure, rows)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower right", ncols=max(len(labels), 1), fontsize=8.5, frameon=False)
+    above_the_foot = (1.0, 0.2 / figure.get_figheight())
+    figure.legend(
+        handles, labels, loc="lower right", bbox_to_anchor=above_the_foot, ncols=max(len(labels), 1), fontsize=8.5,
+        frameon=False,
+    )  # fmt: skip
     return save(figure, path)
 
 

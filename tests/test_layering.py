@@ -20,6 +20,7 @@ LEVELS = [
     {"numbactc.pyctcdecode.alphabet", "numbactc.pyctcdecode.language_model"},
     {"numbactc.pyctcdecode.constants"},
     {"numbactc"},
+    {"numbactc.integrations"},
     {
         "numbactc.alignment",
         "numbactc.decoding",
@@ -42,6 +43,7 @@ LEVELS = [
         "numbactc._states",
         "numbactc.spans",
     },
+    {"numbactc._transforms"},
     {"numbactc._devices", "numbactc._dispatch_alignment"},
     {
         "numbactc._dispatch",
