@@ -25,7 +25,7 @@ from benchmarks.rows import Row
 
 ROW, TOP, BOTTOM = 0.5, 0.8, 1.0
 """Inches: one row, and the room above and below the rows."""
-SPREAD = 0.6
+SPREAD = 0.75
 """Room that the peers of one row share, in rows, so that equal values stay visible."""
 
 
