@@ -17,6 +17,7 @@ from pathlib import Path
 
 from alignment_breaks import ALIGNMENT_BREAKS
 from beam_breaks import BEAM_BREAKS
+from benchmark_breaks import BENCHMARK_BREAKS
 from breaks import BREAKS as CPU_BREAKS
 from breaks import Break
 from contract_breaks import CONTRACT_BREAKS
@@ -38,6 +39,7 @@ BREAKS = [
     *LANGUAGE_MODEL_BREAKS,
     *PICTURE_BREAKS,
     *PYCTCDECODE_BREAKS,
+    *BENCHMARK_BREAKS,
     *CUDA_BREAKS,
 ]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
