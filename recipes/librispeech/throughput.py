@@ -1,10 +1,13 @@
 """Hours of speech that training gets through in an hour, with numbactc's CTC loss and with PyTorch's.
 
     python throughput.py --config conf/mini.yaml --steps 20
+    python throughput.py --config conf/train-960.yaml data.root=DIR data.train=train-clean-100 --hours 960.9
 
 After stages 0 and 1. Both train the same model in one process, in turns: each step is done by one, then by the other,
 on the same batch, and who is first alternates. A step is all that training does but reading: SpecAugment, forward,
-loss, backward, clipping, AdamW, averaging. Prints a line each, and writes exp/<name>/throughput.json.
+loss, backward, clipping, AdamW, averaging. Prints a line each, and writes exp/<name>/throughput.json. Where the
+configuration has a number of epochs, a line more estimates what they take; ``--hours`` is for a part of the data that
+stands for all of it, as above.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ def measure(config: Config, steps: int) -> dict[str, Any]:
     if steps < 1:
         raise ValueError(f"--steps must be positive, got {steps}")
     trainer = Trainer(config)
+    speech = sum(u.duration for u in trainer.train_set) / 3600
     batches = drawn_batches(trainer, WARM_UP + steps)
     objectives = {name: Objective(replace(config.loss, package=name)) for name in PACKAGES}
     seconds: dict[str, list[float]] = {name: [] for name in PACKAGES}
@@ -72,6 +76,7 @@ def measure(config: Config, steps: int) -> dict[str, Any]:
     return {
         "name": config.name,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "training_hours": speech,
         "device": torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else "cpu",
         "precision": trainer.precision,
         "environment": trainer.environment,
@@ -85,6 +90,7 @@ def measure(config: Config, steps: int) -> dict[str, Any]:
 def main() -> None:
     parser = configs.argument_parser(__doc__)
     parser.add_argument("--steps", type=int, default=20, help="steps that count, with each loss")
+    parser.add_argument("--hours", type=float, help="of training speech, for the estimate (default: what there is)")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides)
     config = replace(config, data=replace(config.data, dev_limit=1))  # which is read, but not scored
@@ -97,6 +103,11 @@ def main() -> None:
         f"a step with PyTorch's loss takes {ratio['median']:.2f} times as long ({ratio['lowest']:.2f} to "
         f"{ratio['highest']:.2f} of {args.steps})"
     )
+    if config.train.epochs:
+        speech = args.hours or result["training_hours"]
+        epochs = config.train.epochs
+        hours = epochs * speech / result["hours_per_hour"]["numbactc"]
+        print(f"estimate: {epochs} epochs of {speech:.1f} h take {hours:.1f} h, reading and scoring left out")
 
 
 if __name__ == "__main__":

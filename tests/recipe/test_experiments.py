@@ -83,7 +83,8 @@ def test_throughput_is_measured_with_both_losses_on_the_same_batches(
         return train_step(self, batches, progress)
 
     monkeypatch.setattr(Trainer, "train_step", watched)
-    monkeypatch.setattr(sys, "argv", ["throughput.py", "--config", str(recipe_home / "tiny.yaml"), "--steps", "3"])
+    arguments = ["--config", str(recipe_home / "tiny.yaml"), "--steps", "3", "--hours", "1000", "train.epochs=30"]
+    monkeypatch.setattr(sys, "argv", ["throughput.py", *arguments])
     throughput.main()
     assert [name for name, _ in seen] == ["numbactc", "torch", "torch", "numbactc"] * 2 + ["numbactc", "torch"]
     assert [names for _, names in seen[::2]] == [names for _, names in seen[1::2]]
@@ -94,6 +95,8 @@ def test_throughput_is_measured_with_both_losses_on_the_same_batches(
         hours = sum(result["audio"]) / sum(result["seconds"][name])
         assert result["hours_per_hour"][name] == pytest.approx(hours)
         assert f"{name}: {hours:.0f} hours of speech an hour, cpu, float32" in printed
+    estimate = 30 * 1000 / result["hours_per_hour"]["numbactc"]
+    assert f"estimate: 30 epochs of 1000.0 h take {estimate:.1f} h" in printed
     assert result["ratio"]["lowest"] <= result["ratio"]["median"] <= result["ratio"]["highest"]
     assert not (config.exp / "last.pt").exists()
 
