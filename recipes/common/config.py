@@ -158,9 +158,11 @@ def read(defaults: C, path: str | Path, words: Iterable[str] = ()) -> C:
     return overridden(filled(defaults, values), words)
 
 
-def argument_parser(description: str | None, default: Path) -> argparse.ArgumentParser:
-    """The two arguments every stage takes."""
+def argument_parser(description: str | None, default: Path, stages: Iterable[str] = ()) -> argparse.ArgumentParser:
+    """The two arguments every stage takes, after its name where one program has several ``stages``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if stages:
+        parser.add_argument("stage", choices=list(stages))
     parser.add_argument("--config", default=str(default), help="YAML file of settings")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as model.hidden=320")
     return parser

@@ -124,10 +124,19 @@ def evaluate_set(evaluation: Evaluation[E], subset: str, method: str) -> dict[st
     return result
 
 
+def counted(number: int, noun: str) -> str:
+    """
+    >>> counted(1, "speaker"), counted(2, "speaker")
+    ('1 speaker', '2 speakers')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def heading(result: dict[str, Any], note: str) -> str:
     """What an error rate is of: set, method, and how the weights came about."""
     one, source = result["nouns"]
-    parts = [f"{result['set']} ({note})", f"{result['utterances']} {one}s of {result['sources']} {source}s"]
+    parts = [f"{result['set']} ({note})"]
+    parts.append(f"{counted(result['utterances'], one)} of {counted(result['sources'], source)}")
     parts.append(result["method"])
     if "unknown words" in result:
         parts[-1] += f" ({result['unknown words']:.1f} % of the words are unknown to it)"

@@ -55,11 +55,15 @@ def summary(config: Settings, state: dict[str, Any], results: list[dict[str, Any
 
 def table(results: list[dict[str, Any]]) -> str:
     """All sets and methods beside each other."""
-    rows = ["| set | method | WER % | CER % | words: ins, del, sub | weights |", "|---|---|---|---|---|---|"]
+    exact = any("exact" in result for result in results)
+    first = "| set | method |" + (" exact match % |" if exact else "")
+    rows = [f"{first} WER % | CER % | words: ins, del, sub | weights |", "|---" * (7 if exact else 6) + "|"]
     for result in results:
         words = result["WER"]
         counts = f"{words['ins']}, {words['del']}, {words['sub']} of {words['total']}"
         rates = f"{words['percent']:.2f} | {result['CER']['percent']:.2f}"
+        if exact:
+            rates = f"{result['exact']['percent']:.2f} | {rates}"
         rows.append(f"| {result['set']} | {result['method']} | {rates} | {counts} | {result['weights']} |")
     return "\n".join(rows) + "\n"
 
