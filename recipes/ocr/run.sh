@@ -49,7 +49,7 @@ ocr() { # a stage of a configuration, then settings
 all() { # every stage of a configuration; the peer's results are part of its report
     if [ -n "$2" ]; then
         local other; other=$(basename "$1" .yaml)-torch
-        for k in "0 data" "1 train" "2 evaluate"; do ocr ${k% *} "${k#* }" "$1" "name=$other" loss.package=torch; done
+        for k in "0 data" "1 train" "2 evaluate"; do ocr ${k% *} "${k#* }" "$1" "name=$other" loss.package=torch decode.methods=greedy; done
     fi
     ocr 0 data "$1"; ocr 1 train "$1"; ocr 2 evaluate "$1"; ocr 3 report "$1"
 }
