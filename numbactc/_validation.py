@@ -14,6 +14,9 @@ SCORE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGER_DTYPES = (torch.int32, torch.int64)
 REDUCTIONS = ("none", "mean", "sum")
 
+NO_SECOND_DERIVATIVE = "numbactc cannot differentiate the CTC loss twice: its second derivative is not implemented"
+NO_FORWARD_MODE = "numbactc has no forward-mode derivative of the CTC loss: it is differentiated in reverse only"
+
 Lengths = Tensor | Sequence[int]
 
 
@@ -28,29 +31,69 @@ class Targets(NamedTuple):
     blank: int
 
 
+class NoClass(ValueError):
+    """Among the labels is one that is no class: an index out of bounds, for whoever takes it for one."""
+
+
 def check_reduction(reduction: object) -> None:
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
 
 
-def check_scores(name: str, scores: object) -> None:
-    """The tensor of log-probabilities or logits: a floating dtype, 2 or 3 dimensions, on a device that has kernels."""
+def check_scores(name: str, scores: object, last: str = "C") -> None:
+    """The tensor of log-probabilities or logits: a floating dtype, 2 or 3 dimensions, on a device that has kernels.
+
+    Args:
+        last: the size of its last dimension, for the message.
+    """
     if not isinstance(scores, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(scores).__name__}")
     if scores.dtype not in SCORE_DTYPES:
         raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {scores.dtype}")
     if scores.dim() not in (2, 3):
-        raise ValueError(f"{name} must have shape (T, N, C) or (T, C), got {tuple(scores.shape)}")
+        raise ValueError(f"{name} must have shape (T, N, {last}) or (T, {last}), got {tuple(scores.shape)}")
     if scores.device.type != "cpu" and not (scores.is_cuda and torch.version.hip is None):
         raise NotImplementedError(f"{name} must be on the CPU or an NVIDIA GPU, got a tensor on {scores.device}")
 
 
-def as_batch(name: str, scores: Tensor, batch_first: bool) -> Tensor:
+def as_batch(name: str, scores: Tensor, batch_first: bool, last: str = "C") -> Tensor:
     """Checked scores in any of the forms that callers may choose, as (T, N, C)."""
-    check_scores(name, scores)
+    check_scores(name, scores, last)
     if scores.dim() == 2:
         return scores.unsqueeze(1)
     return scores.transpose(0, 1) if batch_first else scores
+
+
+def check_projection(hidden: Tensor, weight: Any, bias: Any) -> torch.dtype:
+    """What makes logits of hidden states (T, N, H): weight (C, H) and bias (C,) or None; the dtype of the products.
+
+    That is autocast's, where it is on, as for `torch.nn.functional.linear`; it leaves float64 alone.
+    """
+    if torch.is_autocast_enabled(hidden.device.type) and hidden.dtype != torch.float64:
+        dtype, allowed = torch.get_autocast_dtype(hidden.device.type), set(SCORE_DTYPES) - {torch.float64}
+    else:
+        dtype, allowed = hidden.dtype, {hidden.dtype}
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if name == "bias" and tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+        if tensor.dtype not in allowed:
+            raise TypeError(f"{name} must have the dtype of hidden, {hidden.dtype}, got {tensor.dtype}")
+        if tensor.device != hidden.device:
+            raise ValueError(f"{name} must be on the device of hidden, {hidden.device}, got {tensor.device}")
+    if weight.dim() != 2 or weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(f"weight must have shape (C, {hidden.shape[-1]}), got {tuple(weight.shape)}")
+    if bias is not None and tuple(bias.shape) != (len(weight),):
+        raise ValueError(f"bias must have shape ({len(weight)},), got {tuple(bias.shape)}")
+    return dtype
+
+
+def check_positive(name: str, value: object) -> int:
+    number = check_integer(name, value)
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
 
 
 def check_targets(
@@ -87,7 +130,7 @@ def check_targets(
         check_total(targets, int(starts[-1]), unbatched)
         starts = starts[:-1]
     if targets.device.type != "cpu":
-        targets = targets.cpu()  # not for one that is there: under torch.func that gives a tensor without memory
+        targets = targets.cpu()
     labels = np.array(np.from_dlpack(targets), dtype=np.int64).reshape(-1)
     _check_labels(labels, starts, target_lengths, classes, blank, wildcard)
     if wildcard is not None:
@@ -100,14 +143,7 @@ def check_targets_type(targets: object) -> Tensor:
         raise TypeError(f"targets must be a tensor, got {type(targets).__name__}")
     if targets.dtype not in INTEGER_DTYPES:
         raise TypeError(f"targets must be int32 or int64, got {targets.dtype}")
-    return with_memory(targets)
-
-
-def with_memory(tensor: Tensor) -> Tensor:
-    """A tensor made inside torch.func.grad is wrapped, and the wrapper has no memory."""
-    while torch._C._functorch.is_gradtrackingtensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor
+    return targets
 
 
 def width_of(targets: Tensor, batch: int, unbatched: bool) -> int | None:
@@ -208,17 +244,20 @@ def _check_labels(
         return
     if blank == 0 and labels.min() > 0 and labels.max() < classes:
         return
-    bad = (labels < 0) | (labels >= classes) | (labels == blank)
+    outside = (labels < 0) | (labels >= classes)
     if wildcard is not None:
-        bad &= labels != wildcard
+        outside &= labels != wildcard
+    bad = outside | (labels == blank)
     if not bad.any():
         return
     # most of what is bad is padding: look again, utterance by utterance
-    for n, (start, length) in enumerate(zip(starts.tolist(), target_lengths.tolist(), strict=True)):
+    utterances = list(zip(starts.tolist(), target_lengths.tolist(), strict=True))
+    for n, (start, length) in enumerate(utterances):
         wrong = bad[start : start + length]
         if wrong.any():
             position = int(wrong.argmax())
-            raise ValueError(
+            no_class = any(outside[start : start + length].any() for start, length in utterances)
+            raise (NoClass if no_class else ValueError)(
                 f"targets must be from 0 to C - 1, where C = {classes}, and not the blank, {blank}, "
                 f"got {labels[start + position]} at position {position} of utterance {n}"
             )
