@@ -6,6 +6,7 @@
 # make bench       every peer that installs, on the CPU and on a GPU where there is one; writes docs/benchmarks.md
 # make bench-cpu   the CPU's part of it with what is installed; writes benchmarks/results and figures
 # make bench-decode  search, alignment and first use next to the decoders and aligners on PyPI; writes benchmarks/results/decode.*
+# make bench-head  the fused head next to a projection and a loss, some minutes; writes benchmarks/results/head.*
 # make gpu         the next two, meant to take less than 8 minutes once everything is installed
 # make test-gpu    every test of losses and alignments on CUDA tensors, and what only a GPU can show
 # make bench-gpu   time, host time, memory and kernels next to PyTorch, cuDNN, optax and torchaudio; writes benchmarks/results/gpu.*
@@ -17,7 +18,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-models lint docs bench bench-cpu bench-decode gpu test-gpu bench-gpu sanitize needs-gpu clean
+.PHONY: help demo test test-models lint docs bench bench-cpu bench-decode bench-head gpu test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -78,6 +79,9 @@ bench-decode: $(VENV)/.test
 	$(BIN)/python -m pip install -e '.[bench-decode]' || echo "not all peers could be installed"
 	$(BIN)/python -m pip install --no-deps pyctcdecode==0.5.0 ctc-forced-aligner==1.0.2 || echo "not all peers could be installed"
 	$(BIN)/python -m benchmarks.decode
+
+bench-head: $(VENV)/.test
+	$(BIN)/python -m benchmarks.head
 
 # PyTorch for Linux comes with CUDA 13; beside one for CUDA 12 say CUDA=cuda12
 CUDA ?= cuda

@@ -1,13 +1,15 @@
 """numbactc: the CTC loss for PyTorch, fast, exact, deterministic, with Numba kernels.
 
 ``numbactc.ctc_loss`` and ``numbactc.CTCLoss`` are drop-ins for PyTorch's. ``numbactc.ctc_loss_with_logits`` and
-``numbactc.CTCLossWithLogits`` take raw scores and keep no normalised copy of them. ``numbactc.greedy_decode`` and
-``numbactc.beam_search_decode`` turn scores into text. Importing compiles nothing.
+``numbactc.CTCLossWithLogits`` take raw scores and keep no normalised copy of them. ``numbactc.linear_ctc_loss`` and
+``numbactc.LinearCTCLoss`` take what a last layer makes scores of, and never hold all scores. ``numbactc.greedy_decode``
+and ``numbactc.beam_search_decode`` turn scores into text. Importing compiles nothing.
 """
 
 from numbactc.alignment import Alignment, forced_align
 from numbactc.decoding import BestPath, Hypothesis, beam_search_decode, greedy_decode
 from numbactc.enumeration import enumerate_alignments
+from numbactc.head import LinearCTCLoss, linear_ctc_loss
 from numbactc.integrations import patch_torch
 from numbactc.language_model import NgramLM
 from numbactc.lexicon import Lexicon
@@ -28,6 +30,7 @@ __all__ = [
     "CTCLossWithLogits",
     "Hypothesis",
     "Lexicon",
+    "LinearCTCLoss",
     "NgramLM",
     "Posteriors",
     "TokenSpan",
@@ -39,6 +42,7 @@ __all__ = [
     "forced_align",
     "greedy_decode",
     "group_words",
+    "linear_ctc_loss",
     "patch_torch",
     "plot_alignment",
     "plot_lattice",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from numbactc import _memory, _threads, _validation
 from numbactc._validation import Targets
-from numbactc._views import STORED_AS, as_array, flat_view
+from numbactc._views import as_array, flat_view, recycled
 
 
 class Saved(NamedTuple):
@@ -132,11 +132,9 @@ def _arithmetic(scores: Tensor) -> Any:
 def _empty_like(scores: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Memory for a gradient (T, N, C), rows contiguous, utterances outermost if they are so in scores."""
     frames, utterances, classes = scores.shape
-    stored = STORED_AS.get(scores.dtype, scores.dtype)
-    flat = _memory.empty("gradient", (scores.numel(),), str(stored).removeprefix("torch."))
-    tensor = torch.from_numpy(flat).view(scores.dtype)
+    tensor = recycled("gradient", scores.numel(), scores.dtype)
     if scores.stride(0) < scores.stride(1):
         gradient = tensor.view(utterances, frames, classes).transpose(0, 1)
     else:
         gradient = tensor.view(frames, utterances, classes)
-    return gradient, flat, np.array(gradient.stride(), np.int64)
+    return gradient, flat_view(tensor)[0], np.array(gradient.stride(), np.int64)

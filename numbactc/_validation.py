@@ -40,24 +40,60 @@ def check_reduction(reduction: object) -> None:
         raise ValueError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
 
 
-def check_scores(name: str, scores: object) -> None:
-    """The tensor of log-probabilities or logits: a floating dtype, 2 or 3 dimensions, on a device that has kernels."""
+def check_scores(name: str, scores: object, last: str = "C") -> None:
+    """The tensor of log-probabilities or logits: a floating dtype, 2 or 3 dimensions, on a device that has kernels.
+
+    Args:
+        last: the size of its last dimension, for the message.
+    """
     if not isinstance(scores, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(scores).__name__}")
     if scores.dtype not in SCORE_DTYPES:
         raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {scores.dtype}")
     if scores.dim() not in (2, 3):
-        raise ValueError(f"{name} must have shape (T, N, C) or (T, C), got {tuple(scores.shape)}")
+        raise ValueError(f"{name} must have shape (T, N, {last}) or (T, {last}), got {tuple(scores.shape)}")
     if scores.device.type != "cpu" and not (scores.is_cuda and torch.version.hip is None):
         raise NotImplementedError(f"{name} must be on the CPU or an NVIDIA GPU, got a tensor on {scores.device}")
 
 
-def as_batch(name: str, scores: Tensor, batch_first: bool) -> Tensor:
+def as_batch(name: str, scores: Tensor, batch_first: bool, last: str = "C") -> Tensor:
     """Checked scores in any of the forms that callers may choose, as (T, N, C)."""
-    check_scores(name, scores)
+    check_scores(name, scores, last)
     if scores.dim() == 2:
         return scores.unsqueeze(1)
     return scores.transpose(0, 1) if batch_first else scores
+
+
+def check_projection(hidden: Tensor, weight: Any, bias: Any) -> torch.dtype:
+    """What makes logits of hidden states (T, N, H): weight (C, H) and bias (C,) or None; the dtype of the products.
+
+    That is autocast's, where it is on, as for `torch.nn.functional.linear`; it leaves float64 alone.
+    """
+    if torch.is_autocast_enabled(hidden.device.type) and hidden.dtype != torch.float64:
+        dtype, allowed = torch.get_autocast_dtype(hidden.device.type), set(SCORE_DTYPES) - {torch.float64}
+    else:
+        dtype, allowed = hidden.dtype, {hidden.dtype}
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if name == "bias" and tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+        if tensor.dtype not in allowed:
+            raise TypeError(f"{name} must have the dtype of hidden, {hidden.dtype}, got {tensor.dtype}")
+        if tensor.device != hidden.device:
+            raise ValueError(f"{name} must be on the device of hidden, {hidden.device}, got {tensor.device}")
+    if weight.dim() != 2 or weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(f"weight must have shape (C, {hidden.shape[-1]}), got {tuple(weight.shape)}")
+    if bias is not None and tuple(bias.shape) != (len(weight),):
+        raise ValueError(f"bias must have shape ({len(weight)},), got {tuple(bias.shape)}")
+    return dtype
+
+
+def check_positive(name: str, value: object) -> int:
+    number = check_integer(name, value)
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
 
 
 def check_targets(

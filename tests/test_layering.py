@@ -25,6 +25,7 @@ LEVELS = [
         "numbactc.alignment",
         "numbactc.decoding",
         "numbactc.enumeration",
+        "numbactc.head",
         "numbactc.loss",
         "numbactc.occupancy",
         "numbactc.plotting",
@@ -36,15 +37,17 @@ LEVELS = [
     {
         "numbactc._arpa",
         "numbactc._autograd",
+        "numbactc._autograd_head",
         "numbactc._drawing",
         "numbactc._hypotheses",
         "numbactc._ops",
+        "numbactc._ops_head",
         "numbactc._smoothing",
         "numbactc._states",
         "numbactc.spans",
     },
-    {"numbactc._transforms"},
-    {"numbactc._devices", "numbactc._dispatch_alignment"},
+    {"numbactc._head", "numbactc._transforms"},
+    {"numbactc._devices", "numbactc._dispatch_alignment", "numbactc._dispatch_head"},
     {
         "numbactc._dispatch",
         "numbactc._dispatch_alignment_cuda",
@@ -55,14 +58,13 @@ LEVELS = [
     },
     {
         "numbactc._dispatch_scoring",
-        "numbactc._memory",
         "numbactc._threads",
         "numbactc._validation_cuda",
         "numbactc._validation_decoding",
         "numbactc._views",
         "numbactc._views_cuda",
     },
-    {"numbactc._hotwords", "numbactc._validation"},
+    {"numbactc._hotwords", "numbactc._memory", "numbactc._validation"},
     {"numbactc.kernels"},
 ]
 """From users down. A file imports files of lower levels only; `numbactc.kernels` stands for everything below it."""

@@ -96,7 +96,7 @@ def read_rows(storage, strides, frames_max, input_lengths, utterances, scratch, 
     Args:
         scratch: (2, C) in the dtype of the arithmetic.
     """
-    scratch = borrow(scratch)
+    scratch, to = borrow(scratch), borrow(to)
     side = 0
     waiting = False  # a row whose maximum is known, and whose sum is not
     row, row_n, row_t = scratch[0], 0, 0
@@ -139,7 +139,7 @@ def read_log_rows(storage, strides, frames_max, input_lengths, utterances, scrat
     Args:
         scratch: as for `read_rows`.
     """
-    scratch = borrow(scratch)
+    scratch, to = borrow(scratch), borrow(to)
     for t in range(frames_max):
         for n in utterances:
             if t < input_lengths[n]:
@@ -219,6 +219,42 @@ def one_loss(slots, emissions, keep, workspace):
     return (math.log2(m) + e) * LN_2
 
 
+@kernel
+def find_losses(slots, starts, input_lengths, target_lengths, normalise, keep, utterances, losses, rows_of):
+    """Losses of some utterances whose rows have been read; with `keep`, posteriors take the place of their scores.
+
+    Args:
+        slots: number of each label's class, at the label's place in targets.
+        rows_of: RowResults. The others are those of `forward`.
+    """
+    slots, rows_of = borrow(slots), borrow(rows_of)
+    longest = 0
+    for n in utterances:
+        longest = max(longest, target_lengths[n])
+    places = lattice.places_of(longest)
+    workspace = (
+        aligned_empty(5, places), np.empty((10, places), np.int64), aligned_empty(2, BLOCK * rows_of.classes.shape[1]),
+        aligned_empty(BLOCK, VECTOR), aligned_empty(places, BLOCK).reshape(places // VECTOR, BLOCK, VECTOR),
+    )  # fmt: skip
+    for n in utterances:
+        frames, labels, count = input_lengths[n], target_lengths[n], rows_of.class_counts[n]
+        target_slots = slots[starts[n] : starts[n] + labels]
+        if rows_of.removed[n] != rows_of.removed[n]:
+            losses[n] = np.nan
+        elif fewest_frames(target_slots) > frames:
+            losses[n] = np.inf
+        elif frames == 0:
+            losses[n] = 0.0
+        else:
+            emissions = Emissions(
+                rows_of.scores[n][:, : padded(count)], rows_of.row_stats[n], rows_of.lowest[n, :frames],
+                rows_of.masked[n, :frames], count,
+            )  # fmt: skip
+            loss = -(one_loss(target_slots, emissions, keep, workspace) + rows_of.removed[n])
+            # round-off alone can make a normalised probability larger than 1
+            losses[n] = max(loss, 0.0) if normalise else loss
+
+
 @entry
 def forward(
     storage, strides, classes_in_row, targets, starts, input_lengths, target_lengths, blank, normalise, keep,
@@ -246,40 +282,15 @@ def forward(
     slots = np.empty(targets.size, np.int64)
     lowest, masked, removed = np.empty((batch, frames_max)), np.empty((batch, frames_max), np.bool_), np.zeros(batch)
     scratch = np.empty((2, classes_in_row), row_stats.dtype)
-    longest = 0
     for n in utterances:
         target = slice(starts[n], starts[n] + target_lengths[n])
         class_counts[n] = distinct_classes(targets[target], blank, last_seen, classes[n], slots[target])
-        longest = max(longest, target_lengths[n])
-    rows_to = RowResults(
-        row_stats, class_counts, classes, posteriors, borrow(lowest), borrow(masked), borrow(removed)
-    )
+    rows_to = RowResults(row_stats, class_counts, classes, posteriors, lowest, masked, removed)
     if normalise:
         read_rows(storage, strides, frames_max, input_lengths, utterances, scratch, rows_to)
     else:
         read_log_rows(storage, strides, frames_max, input_lengths, utterances, scratch, rows_to)
-    places = lattice.places_of(longest)
-    workspace = (
-        aligned_empty(5, places), np.empty((10, places), np.int64), aligned_empty(2, BLOCK * classes.shape[1]),
-        aligned_empty(BLOCK, VECTOR), aligned_empty(places, BLOCK).reshape(places // VECTOR, BLOCK, VECTOR),
-    )  # fmt: skip
-    for n in utterances:
-        frames, labels, count = input_lengths[n], target_lengths[n], class_counts[n]
-        target_slots = slots[starts[n] : starts[n] + labels]
-        if removed[n] != removed[n]:
-            losses[n] = np.nan
-        elif fewest_frames(target_slots) > frames:
-            losses[n] = np.inf
-        elif frames == 0:
-            losses[n] = 0.0
-        else:
-            emissions = Emissions(
-                posteriors[n][:, : padded(count)], row_stats[n], borrow(lowest)[n, :frames],
-                borrow(masked)[n, :frames], count,
-            )  # fmt: skip
-            loss = -(one_loss(target_slots, emissions, keep, workspace) + removed[n])
-            # round-off alone can make a normalised probability larger than 1
-            losses[n] = max(loss, 0.0) if normalise else loss
+    find_losses(slots, starts, input_lengths, target_lengths, normalise, keep, utterances, losses, rows_to)
 
 
 @entry
