@@ -1,4 +1,5 @@
 # make demo        on a fresh machine: environment, spoken corpus, training, error rates, pictures
+# make demo-ocr    the same for images: handwritten digits and printed lines, no data
 # make test        the whole of pytest, doctests included
 # make test-models  Hugging Face's, SpeechBrain's and Lightning's training with patch_torch and without
 # make lint        ruff and mypy
@@ -18,7 +19,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-models lint docs bench bench-cpu bench-decode bench-head gpu test-gpu bench-gpu sanitize needs-gpu clean
+.PHONY: help demo demo-ocr test test-models lint docs bench bench-cpu bench-decode bench-head gpu test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -40,6 +41,9 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 demo: $(VENV)/.demo
 	PYTHON=$(BIN)/python recipes/librispeech/run.sh
 
+demo-ocr: $(VENV)/.demo
+	PYTHON=$(BIN)/python recipes/ocr/run.sh
+
 # a file's tests stay together, in one of as many processes as there are cores
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGUMENTS)
@@ -57,6 +61,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy numbactc benchmarks docs
 	$(BIN)/mypy tests/*.py
 	$(BIN)/mypy tests/recipe/*.py recipes/librispeech/*.py
+	$(BIN)/mypy tests/ocr/*.py recipes/ocr/*.py
 
 docs: $(VENV)/.test
 	$(BIN)/python -m docs.pages

@@ -11,33 +11,30 @@ import re
 from pathlib import Path
 
 from benchmarks import findings, report
-from benchmarks.curves import growth_rows
 from benchmarks.peers import REFERENCE
+from benchmarks.plot import drawable
 from benchmarks.report import OURS, Document, environment_of, label, provenance, sizes, table, told, unique
 from benchmarks.rows import Row
 
-
-def picture(name: str, words: str) -> str:
-    """One of the CPU's figures."""
-    return f"![{words}](benchmarks/figures/cpu-{name}.png)"
+PICTURES = {
+    "sweeps": "Time of loss and gradient against T, N, C and L, next to other libraries",
+    "speed": "Speed of loss and gradient over PyTorch's, next to other libraries",
+    "exactness": "Error of gradient and loss against T, next to other libraries",
+    "accuracy": "Error of the gradient, next to other libraries",
+}
+"""The figures of the front page; the second of each pair where there is nothing for the first."""
 
 
 def front_parts(results: Path) -> dict[str, str]:
     """What the front page shows, by the names of its marks."""
     document: Document = json.loads((results / "cpu.json").read_text())
     speed, accuracy = document.get("speed", []), document.get("accuracy", [])
-    swept = any(row["time_ms"] for row in document.get("sweeps", []))
-    grown = any(row["gradient_error"] for row in growth_rows(document))
-    pictures = [
-        picture("sweeps", "Time of loss and gradient against T, N, C and L, next to other libraries")
-        if swept
-        else picture("speed", "Speed of loss and gradient over PyTorch's, next to other libraries"),
-        picture("exactness", "Error of gradient and loss against T, next to other libraries")
-        if grown
-        else picture("accuracy", "Error of the gradient, next to other libraries"),
-    ]
-    shown = ("sweeps" if swept else "speed", "accuracy", "speed")
-    runs = list(dict.fromkeys(provenance(environment_of(document, part)) for part in shown))
+    found = drawable(document)
+    pairs = ("sweeps", "speed"), ("exactness", "accuracy")
+    shown = [next((name for name in names if name in found), None) for names in pairs]
+    pictures = [f"![{PICTURES[name]}](benchmarks/figures/cpu-{name}.png)" for name in shown if name]
+    parts = ("sweeps" if "sweeps" in shown else "speed", "accuracy", "speed")
+    runs = list(dict.fromkeys(provenance(environment_of(document, part)) for part in parts))
     made = f"*{' And '.join(runs)}.\nAll of it, and what is left out: [docs/benchmarks.md](docs/benchmarks.md).*"
     lost = [
         findings.startup_sentence(document.get("startup", [])),

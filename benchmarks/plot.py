@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -119,18 +119,35 @@ def accuracy_figure(document: Document, path: Path) -> Path:
     return _finish(figure, axes, cases, xlabel, rows, path)
 
 
+FIGURES: dict[str, Callable[[Document, Path], Path]] = {
+    "speed": speed_figure,
+    "accuracy": accuracy_figure,
+    "sweeps": curves.sweeps_figure,
+    "exactness": curves.exactness_figure,
+}
+
+
+def drawable(document: Document) -> list[str]:
+    """The figures that have something to show."""
+    numbers = {
+        "speed": [row["ratio"] for row in document.get("speed", [])],
+        "accuracy": [row["gradient_error"] for row in document.get("accuracy", [])],
+        "sweeps": [row["time_ms"] for row in document.get("sweeps", [])],
+        "exactness": [row["gradient_error"] for row in curves.growth_rows(document)],
+    }
+    return [name for name in FIGURES if any(numbers[name])]
+
+
 def draw_figures(result: Path, folder: Path) -> list[Path]:
-    """Every figure the rows of `result` allow; returns what was written."""
+    """Every figure the rows of `result` allow; returns what was written. One of other rows does not stay."""
     document: Document = json.loads(result.read_text())
-    written = []
-    if any(row["ratio"] for row in document.get("speed", [])):
-        written.append(speed_figure(document, folder / f"{result.stem}-speed.png"))
-    if any(row["gradient_error"] for row in document.get("accuracy", [])):
-        written.append(accuracy_figure(document, folder / f"{result.stem}-accuracy.png"))
-    if any(row["time_ms"] for row in document.get("sweeps", [])):
-        written.append(curves.sweeps_figure(document, folder / f"{result.stem}-sweeps.png"))
-    if any(row["gradient_error"] for row in curves.growth_rows(document)):
-        written.append(curves.exactness_figure(document, folder / f"{result.stem}-exactness.png"))
+    names, written = drawable(document), []
+    for name, draw in FIGURES.items():
+        path = folder / f"{result.stem}-{name}.png"
+        if name in names:
+            written.append(draw(document, path))
+        else:
+            path.unlink(missing_ok=True)
     return written
 
 

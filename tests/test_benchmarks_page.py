@@ -15,7 +15,7 @@ import matplotlib.figure
 import pytest
 
 from benchmarks import __main__ as everything
-from benchmarks import curves, findings, front, page, report
+from benchmarks import curves, findings, front, page, plot, report
 from benchmarks.environment import describe
 from benchmarks.report import Document
 from benchmarks.rows import (
@@ -258,6 +258,21 @@ def test_figures_are_written(document: Document, tmp_path: Path) -> None:
         path = draw(document, tmp_path / "figures" / name)
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.stat().st_size < 150_000
+
+
+def test_a_figure_of_other_rows_does_not_stay(document: Document, tmp_path: Path) -> None:
+    result = tmp_path / "cpu.json"
+    result.write_text(json.dumps(document))
+    names = ["cpu-speed.png", "cpu-accuracy.png", "cpu-sweeps.png", "cpu-exactness.png"]
+    assert [path.name for path in plot.draw_figures(result, tmp_path)] == names
+    for row in document["sweeps"]:
+        row.update(status=TIME_IS_UP, time_ms=None)
+    result.write_text(json.dumps(document))
+    plot.draw_figures(result, tmp_path)
+    assert [name for name in names if (tmp_path / name).exists()] == [name for name in names if "sweeps" not in name]
+    figures = front.front_parts(tmp_path)["figures"]
+    assert "cpu-speed.png" in figures
+    assert "cpu-sweeps.png" not in figures
 
 
 def test_names_are_apart_and_in_order() -> None:
