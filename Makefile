@@ -1,9 +1,13 @@
 # make demo        on a fresh machine: environment, spoken corpus, training, error rates, pictures
+# make demo-ocr    the same for images: handwritten digits and printed lines, no data
 # make test        the whole of pytest, doctests included
+# make test-models  Hugging Face's, SpeechBrain's and Lightning's training with patch_torch and without
 # make lint        ruff and mypy
 # make docs        run the pages of docs/: their pictures, and what they print
-# make bench-cpu   speed, accuracy, memory and start-up next to PyTorch and optax; writes benchmarks/results and figures
+# make bench       every peer that installs, on the CPU and on a GPU where there is one; writes docs/benchmarks.md
+# make bench-cpu   the CPU's part of it with what is installed; writes benchmarks/results and figures
 # make bench-decode  search, alignment and first use next to the decoders and aligners on PyPI; writes benchmarks/results/decode.*
+# make bench-head  the fused head next to a projection and a loss, some minutes; writes benchmarks/results/head.*
 # make gpu         the next two, meant to take less than 8 minutes once everything is installed
 # make test-gpu    every test of losses and alignments on CUDA tensors, and what only a GPU can show
 # make bench-gpu   time, host time, memory and kernels next to PyTorch, cuDNN, optax and torchaudio; writes benchmarks/results/gpu.*
@@ -15,7 +19,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench-cpu bench-decode gpu test-gpu bench-gpu sanitize needs-gpu clean
+.PHONY: help demo demo-ocr test test-models lint docs bench bench-cpu bench-decode bench-head gpu test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -37,9 +41,19 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 demo: $(VENV)/.demo
 	PYTHON=$(BIN)/python recipes/librispeech/run.sh
 
+demo-ocr: $(VENV)/.demo
+	PYTHON=$(BIN)/python recipes/ocr/run.sh
+
 # a file's tests stay together, in one of as many processes as there are cores
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGUMENTS)
+
+$(VENV)/.models: $(VENV)/.test
+	$(BIN)/python -m pip install -e '.[test-models]'
+	touch $@
+
+test-models: $(VENV)/.models
+	$(BIN)/python -m pytest tests/test_models.py $(PYTEST_ARGUMENTS)
 
 # recipes and tests have a module of the same name here and there, so each folder is checked by itself
 lint: $(VENV)/.test
@@ -47,9 +61,19 @@ lint: $(VENV)/.test
 	$(BIN)/mypy numbactc benchmarks docs
 	$(BIN)/mypy tests/*.py
 	$(BIN)/mypy tests/recipe/*.py recipes/librispeech/*.py
+	$(BIN)/mypy tests/ocr/*.py recipes/ocr/*.py
 
 docs: $(VENV)/.test
 	$(BIN)/python -m docs.pages
+
+# each by itself: one that does not install takes no other with it; the GPU's kernels are compiled before they are timed
+HAS_GPU = $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'
+bench: $(VENV)/.test
+	for peer in paddle tensorflow; do \
+	    $(BIN)/python -m pip install -e ".[bench-$$peer]" || echo "$$peer could not be installed"; \
+	done
+	if $(HAS_GPU); then $(MAKE) --no-print-directory needs-gpu; fi
+	$(BIN)/python -m benchmarks $(BENCH_ARGUMENTS)
 
 bench-cpu: $(VENV)/.test
 	$(BIN)/python -m benchmarks.run
@@ -61,6 +85,9 @@ bench-decode: $(VENV)/.test
 	$(BIN)/python -m pip install --no-deps pyctcdecode==0.5.0 ctc-forced-aligner==1.0.2 || echo "not all peers could be installed"
 	$(BIN)/python -m benchmarks.decode
 
+bench-head: $(VENV)/.test
+	$(BIN)/python -m benchmarks.head
+
 # PyTorch for Linux comes with CUDA 13; beside one for CUDA 12 say CUDA=cuda12
 CUDA ?= cuda
 
@@ -68,7 +95,7 @@ $(VENV)/.gpu: $(VENV)/.test
 	$(BIN)/python -m pip install -e '.[$(CUDA),bench-$(CUDA)]'
 	touch $@
 
-gpu test-gpu bench-gpu sanitize: export NUMBA_CACHE_DIR := $(abspath .numba_cache/gpu)
+bench gpu test-gpu bench-gpu sanitize: export NUMBA_CACHE_DIR := $(abspath .numba_cache/gpu)
 
 # before anything large is installed
 needs-gpu: $(VENV)/.test

@@ -14,7 +14,8 @@ from benchmarks.peers import version_of
 ROOT = Path(__file__).resolve().parent.parent
 VECTOR_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_bf16", "amx_tile", "asimd", "sve")
 WIDEST = ("avx512f", "avx2", "avx", "sse4_2", "sve", "asimd")
-DISTRIBUTIONS = ("numbactc", "torch", "numba", "llvmlite", "numpy", "jax", "jaxlib", "optax")
+DISTRIBUTIONS = ("numbactc", "torch", "numba", "llvmlite", "numpy", "jax", "jaxlib", "optax", "paddle", "tensorflow")
+SHOWN = ("numbactc", "torch", "numba", "jax", "optax", "paddle", "tensorflow")
 
 
 def cores() -> int:
@@ -44,7 +45,8 @@ def describe(command: str) -> dict[str, Any]:
     """Everything a reader needs to judge or repeat the numbers; `command` is how the run was started."""
     cpu = _cpu_fields()
     flags = (cpu.get("flags") or cpu.get("Features") or "").split()
-    changes = _git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!benchmarks/figures")
+    written = (":!benchmarks/results", ":!benchmarks/figures", ":!docs/benchmarks.md", ":!README.md")
+    changes = _git("status", "--porcelain", "--", ".", *written)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": command,
@@ -65,7 +67,7 @@ def describe(command: str) -> dict[str, Any]:
 def title(environment: dict[str, Any]) -> str:
     """Machine, versions and commit on two lines, for a figure or the head of a report."""
     versions = environment["versions"]
-    shown = [name for name in ("numbactc", "torch", "numba", "jax", "optax") if versions.get(name)]
+    shown = [name for name in SHOWN if versions.get(name)]
     named = ", ".join(f"{name} {versions[name]}" for name in shown)
     widest = next((flag for flag in WIDEST if flag in environment["flags"]), "no vector flags known")
     commit = (environment["commit"] or "unknown")[:10] + (" with changes" if environment["dirty"] else "")

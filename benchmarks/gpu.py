@@ -20,11 +20,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import ROOT, describe
+from benchmarks.gpu_bits import BITS_SHAPES, measure_bits
 from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls, GpuPeer
 from benchmarks.gpu_report import write
 from benchmarks.gpu_tasks import TASKS
@@ -40,6 +41,9 @@ BYTES_PER_SCORE = {"float32": 12, "bfloat16": 6}
 
 SAMPLE_MS = 10.0
 """Calls are repeated within one sample until it takes about this long: the last one's wait is then lost in it."""
+
+BITS_S = 30.0
+"""Beyond the limit, for runs whose bits are compared."""
 
 HOST_SAMPLES, HOST_BUDGET_S = 20, 1.0
 """Fewer where calls are slow, but five."""
@@ -277,10 +281,15 @@ def main(arguments: list[str] | None = None) -> None:
                 GPU_SHAPES[name], dtype, options.peers.split(","), "cuda", options.rounds, options.budget,
                 lambda: options.limit - (time.perf_counter() - start),
             )  # fmt: skip
+    bits = measure_bits(
+        BITS_SHAPES, "float32", options.peers.split(","), "cuda",
+        time_left=lambda: options.limit + BITS_S - (time.perf_counter() - start),
+    )  # fmt: skip
     document = {
         "environment": describe(shlex.join(["python", "-m", "benchmarks.gpu", *given])) | {"gpu": describe_gpu()},
         "copy_bytes_per_s": rate,
         "speed": [as_row(row) for row in compare(rows, rate)],
+        "bits": [asdict(row) for row in bits],
         "elapsed_s": round(time.perf_counter() - start, 1),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.environment import title
+from benchmarks.gpu_bits import bits_table
 from benchmarks.gpu_peers import GPU_PEERS, OURS
 from benchmarks.gpu_tasks import TASKS
 from benchmarks.report import NONE, Document, by_peer, number, ranged, sizes, table, told, unique, write_as
@@ -107,6 +108,8 @@ def report(document: Document) -> str:
         parts += [f"## What one call keeps the host, {words}, microseconds", speed_table(rows, what, "host_us")]
     for what in ("forward_backward", "forced_align"):
         parts += [f"## Peak memory, {WORDS[what]}, beyond the scores, MiB", memory_table(rows, what)]
+    if bits := document.get("bits"):
+        parts += ["## Different results, to the bit, in runs of forward + backward", bits_table(bits)]
     return "\n\n".join(parts) + "\n"
 
 

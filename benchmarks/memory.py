@@ -64,7 +64,8 @@ def read_mark(method: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _row(shape: Shape, peer: str, threads: int, status: str) -> MemoryRow:
+def lost_row(shape: Shape, peer: str, threads: int, status: str) -> MemoryRow:
+    """A row without numbers."""
     return MemoryRow(shape.name, shape.T, shape.N, shape.C, shape.L, peer, PEERS[peer].version, threads, status)
 
 
@@ -84,7 +85,7 @@ def measure_here(shape: Shape, name: str, threads: int) -> MemoryRow:
     logits = shape.logits_bytes
     extra = peak - baseline - logits
     return replace(
-        _row(shape, name, threads, OK),
+        lost_row(shape, name, threads, OK),
         method=method,
         logits_bytes=logits,
         gradient_bytes=logits,
@@ -99,12 +100,12 @@ def measure_here(shape: Shape, name: str, threads: int) -> MemoryRow:
 def measure(shape: str, peer: str, threads: int) -> Row:
     """The row of one shape and peer, measured in a process of its own."""
     if PEERS[peer].missing:
-        return as_row(_row(SHAPES[shape], peer, threads, not_installed(PEERS[peer].missing)))
+        return as_row(lost_row(SHAPES[shape], peer, threads, not_installed(PEERS[peer].missing)))
     command = [sys.executable, "-m", "benchmarks.memory", "--peer", peer, "--shape", shape, "--threads", str(threads)]
     try:
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
     except subprocess.CalledProcessError as error:  # killed for its memory, for example: a row all the same
-        return as_row(_row(SHAPES[shape], peer, threads, failed(RuntimeError(f"exit status {error.returncode}"))))
+        return as_row(lost_row(SHAPES[shape], peer, threads, failed(RuntimeError(f"exit status {error.returncode}"))))
     row: Row = json.loads(done.stdout.splitlines()[-1])
     return row
 

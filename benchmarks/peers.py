@@ -7,10 +7,12 @@ installed costs nothing but its row, and that row says so.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,12 +60,13 @@ class Installable:
 
 @dataclass(frozen=True)
 class Peer(Installable):
-    """A name, what it needs, which label it has in tables, and how it is bound to a problem."""
+    """A name, what it needs, which label it has in tables, how it is bound to a problem, and what runs, in words."""
 
     name: str
     label: str
     modules: tuple[str, ...]
     load: Callable[[Problem], Calls]
+    runs: str = ""
 
 
 def missing(modules: Sequence[str]) -> list[str]:
@@ -71,14 +74,16 @@ def missing(modules: Sequence[str]) -> list[str]:
     return [module for module in modules if importlib.util.find_spec(module) is None]
 
 
+@functools.cache
 def version_of(module: str) -> str | None:
-    """The version of an installed distribution, else the module's own word, else None."""
-    try:
+    """The version of an installed distribution, or of the one that has this module, else the module's own word."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(module)
-    except importlib.metadata.PackageNotFoundError:
-        if importlib.util.find_spec(module) is None:
-            return None
-        return getattr(importlib.import_module(module), "__version__", None)
+    if importlib.util.find_spec(module) is None:
+        return None
+    for name in importlib.metadata.packages_distributions().get(module, []):
+        return importlib.metadata.version(name)
+    return getattr(importlib.import_module(module), "__version__", None)
 
 
 def _torch_calls(problem: Problem, loss_function: Callable[..., Any], dtype: str = "float32") -> Calls:
@@ -167,13 +172,104 @@ def load_optax(problem: Problem) -> Calls:
     )
 
 
+def _quietly(module: str) -> Any:
+    """A module whose import warns of what is no concern of ours, such as a compiler's cache that is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(module)
+
+
+def load_tensorflow(problem: Problem) -> Calls:
+    """`tf.nn.ctc_loss` with sparse labels under `tf.function`: its C++ kernel."""
+    tf = _quietly("tensorflow")
+    logits = tf.constant(problem.logits)
+    places = np.argwhere(np.arange(problem.targets.shape[1]) < problem.target_lengths[:, None])
+    values = problem.targets[tuple(places.T)].astype(np.int32)
+    labels = tf.sparse.SparseTensor(places, values, problem.targets.shape)
+    frames = tf.constant(problem.input_lengths.astype(np.int32))
+    weights = tf.constant((1 / np.maximum(problem.target_lengths, 1) / len(frames)).astype(np.float32))
+
+    def losses_of(logits: Any) -> Any:
+        return tf.nn.ctc_loss(labels, logits, None, frames, logits_time_major=True, blank_index=0)
+
+    def mean(logits: Any) -> Any:
+        return tf.reduce_sum(losses_of(logits) * weights)
+
+    def slope(loss: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def both(logits: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                value = loss(logits)
+            return value, tape.gradient(value, logits)
+
+        return both
+
+    forward, step, total = (tf.function(each) for each in (mean, slope(mean), slope(losses_of)))
+
+    def evaluate() -> Evaluation:
+        losses, gradient = total(logits)
+        return losses.numpy(), gradient.numpy()
+
+    def forward_backward() -> object:
+        value, gradient = step(logits)
+        value.numpy()  # the two come out of one graph
+        return gradient
+
+    return Calls(lambda: forward(logits).numpy(), forward_backward, evaluate)
+
+
+def load_paddle(problem: Problem) -> Calls:
+    """`paddle.nn.functional.ctc_loss`, which is warp-ctc: it takes logits, whatever its argument is called."""
+    paddle = _quietly("paddle")
+    paddle.set_device("cpu")
+    logits = paddle.to_tensor(problem.logits, stop_gradient=False)
+    arrays = problem.targets.astype(np.int32), problem.input_lengths, problem.target_lengths
+    rest = [paddle.to_tensor(array) for array in arrays]
+
+    def forward() -> object:
+        with paddle.no_grad():
+            return paddle.nn.functional.ctc_loss(logits, *rest, reduction="mean")
+
+    def forward_backward() -> object:
+        logits.clear_gradient(False)  # dropped, not filled with zeros
+        paddle.nn.functional.ctc_loss(logits, *rest, reduction="mean").backward()
+        return logits.grad
+
+    def evaluate() -> Evaluation:
+        logits.clear_gradient(False)
+        losses = paddle.nn.functional.ctc_loss(logits, *rest, reduction="none")
+        losses.sum().backward()
+        return losses.numpy().reshape(-1), logits.grad.numpy()
+
+    return Calls(forward, forward_backward, evaluate)
+
+
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("numbactc", "numbactc", ("numbactc", "numba", "torch"), load_numbactc),
-        Peer("torch", "PyTorch", ("torch",), load_torch),
-        Peer("optax", "optax", ("optax", "jax"), load_optax),
+        Peer(
+            "numbactc", "numbactc", ("numbactc", "numba", "torch"), load_numbactc,
+            "`numbactc.ctc_loss_with_logits`",
+        ),
+        Peer(
+            "torch", "PyTorch", ("torch",), load_torch,
+            "`log_softmax`, then `torch.nn.functional.ctc_loss`, float32, with the backward of both",
+        ),
+        Peer(
+            "optax", "optax", ("optax", "jax"), load_optax,
+            "`optax.ctc_loss` under `jax.jit`, gradient by `jax.value_and_grad`",
+        ),
+        Peer(
+            "paddle", "Paddle", ("paddle",), load_paddle,
+            "`paddle.nn.functional.ctc_loss`, the warp-ctc that PaddlePaddle brings",
+        ),
+        Peer(
+            "tensorflow", "TensorFlow", ("tensorflow",), load_tensorflow,
+            "`tf.nn.ctc_loss` of sparse labels under `tf.function`, gradient by `tf.GradientTape`",
+        ),
     )
-}
+}  # fmt: skip
+"""By name, in the order in which they are loaded: PaddlePaddle crashes when it is imported after TensorFlow."""
+
 REFERENCE = "torch"
 """The peer that ratios are taken to."""

@@ -2,8 +2,7 @@
 
     python -m benchmarks.plot benchmarks/results/cpu.json --figures benchmarks/figures
 
-writes `<name>-speed.png` and `<name>-accuracy.png`. Colours are Okabe and Ito's, every peer has its own marker, and
-a peer without a number is named under the axis.
+writes `<name>-speed.png`, `<name>-accuracy.png`, and of `curves.py` `<name>-sweeps.png` and `<name>-exactness.png`.
 """
 
 from __future__ import annotations
@@ -11,37 +10,32 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from benchmarks.environment import title
+from benchmarks import curves
+from benchmarks.canvas import WIDTH, foot, head, save, style
 from benchmarks.peers import REFERENCE
-from benchmarks.report import Document, by_peer, label, number, sizes, unique
-from benchmarks.rows import OK, Row
+from benchmarks.report import Document, by_peer, environment_of, label, number, sizes, unique
+from benchmarks.rows import Row
 
-STYLE = {"numbactc": ("#0072B2", "o"), "torch": ("#D55E00", "s"), "optax": ("#009E73", "^")}
-OTHER = ("#CC79A7", "D")
-WIDTH, ROW, TOP, BOTTOM = 8.4, 0.5, 0.8, 0.85
-"""Inches: the figure, one row, and the room above and below the rows."""
-DPI = 110
-STEP = 0.2
-"""Distance between the peers of one row, in rows, so that equal values stay visible."""
+ROW, TOP, BOTTOM = 0.5, 0.8, 1.0
+"""Inches: one row, and the room above and below the rows."""
+SPREAD = 0.75
+"""Room that the peers of one row share, in rows, so that equal values stay visible."""
 
 
-def _axes(document: Document, heading: str, rows: int) -> tuple[Figure, Axes]:
-    """An empty chart of `rows` rows: the heading, then machine, versions and commit in small type."""
+def _axes(document: Document, part: str, heading: str, rows: int) -> tuple[Figure, Axes]:
+    """An empty chart of `rows` rows."""
     height = TOP + BOTTOM + ROW * rows
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots()
     figure.subplots_adjust(left=0.25, right=0.97, bottom=BOTTOM / height, top=1 - TOP / height)
-    lines = [part for line in title(document["environment"]).split("\n") for part in textwrap.wrap(line, 130)]
-    figure.text(0.012, 1 - 0.1 / height, heading, fontsize=11, weight="bold", va="top")
-    figure.text(0.012, 1 - 0.36 / height, "\n".join(lines), fontsize=7.5, color="#444444", va="top")
+    head(figure, heading, environment_of(document, part))
     axes.set_xscale("log")
     axes.grid(axis="x", color="#E4E4E4", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -57,7 +51,7 @@ def _peers(rows: list[Row]) -> Iterator[tuple[str, str, str, float]]:
     """Each peer with its colour, its marker and its offset within a row."""
     peers = [peer for (peer,) in unique(rows, "peer")]
     for place, peer in enumerate(peers):
-        yield peer, *STYLE.get(peer, OTHER), STEP * (place - (len(peers) - 1) / 2)
+        yield peer, *style(peer), SPREAD * ((place + 0.5) / len(peers) - 0.5)
 
 
 def _finish(figure: Figure, axes: Axes, names: list[str], xlabel: str, rows: list[Row], path: Path) -> Path:
@@ -65,13 +59,14 @@ def _finish(figure: Figure, axes: Axes, names: list[str], xlabel: str, rows: lis
     axes.set_yticks(range(len(names)), names, fontsize=8.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(xlabel, fontsize=8.5)
-    lost = sorted({f"{label(row['peer'])} {row['status']}" for row in rows if row["status"] != OK})
-    figure.text(0.012, 0.02, textwrap.shorten("; ".join(lost), 110), fontsize=7.5, color="#444444")
+    foot(figure, rows)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower right", ncols=max(len(labels), 1), fontsize=8.5, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
-    return path
+    above_the_foot = (1.0, 0.2 / figure.get_figheight())
+    figure.legend(
+        handles, labels, loc="lower right", bbox_to_anchor=above_the_foot, ncols=max(len(labels), 1), fontsize=8.5,
+        frameon=False,
+    )  # fmt: skip
+    return save(figure, path)
 
 
 def speed_figure(document: Document, path: Path) -> Path:
@@ -82,7 +77,7 @@ def speed_figure(document: Document, path: Path) -> Path:
     shapes = [shape for (shape,) in unique(rows, "shape")]
     words = f"{threads} thread" + ("s" if threads > 1 else "")
     heading = f"CTC loss and gradient from logits, CPU, {words}: speed over PyTorch's"
-    figure, axes = _axes(document, heading, len(shapes))
+    figure, axes = _axes(document, "speed", heading, len(shapes))
     for peer, colour, marker, offset in _peers(rows):
         ratios = [by_peer(rows, shape=shape).get(peer, {}).get("ratio") for shape in shapes]
         points = [(ratio, place + offset) for place, ratio in enumerate(ratios) if ratio]
@@ -111,7 +106,8 @@ def accuracy_figure(document: Document, path: Path) -> Path:
     """Largest gradient error against float64, every peer and case. An error of exactly 0 has no place on the axis."""
     rows = document["accuracy"]
     cases = [case for (case,) in unique(rows, "case")]
-    figure, axes = _axes(document, "CTC gradient from float32 logits: largest error against float64", len(cases))
+    heading = "CTC gradient from float32 logits: largest error against float64"
+    figure, axes = _axes(document, "accuracy", heading, len(cases))
     for peer, colour, marker, offset in _peers(rows):
         values = [by_peer(rows, case=case).get(peer, {}).get("gradient_error") for case in cases]
         points = [(value, place + offset) for place, value in enumerate(values) if value]
@@ -123,14 +119,35 @@ def accuracy_figure(document: Document, path: Path) -> Path:
     return _finish(figure, axes, cases, xlabel, rows, path)
 
 
+FIGURES: dict[str, Callable[[Document, Path], Path]] = {
+    "speed": speed_figure,
+    "accuracy": accuracy_figure,
+    "sweeps": curves.sweeps_figure,
+    "exactness": curves.exactness_figure,
+}
+
+
+def drawable(document: Document) -> list[str]:
+    """The figures that have something to show."""
+    numbers = {
+        "speed": [row["ratio"] for row in document.get("speed", [])],
+        "accuracy": [row["gradient_error"] for row in document.get("accuracy", [])],
+        "sweeps": [row["time_ms"] for row in document.get("sweeps", [])],
+        "exactness": [row["gradient_error"] for row in curves.growth_rows(document)],
+    }
+    return [name for name in FIGURES if any(numbers[name])]
+
+
 def draw_figures(result: Path, folder: Path) -> list[Path]:
-    """Every figure the rows of `result` allow; returns what was written."""
+    """Every figure the rows of `result` allow; returns what was written. One of other rows does not stay."""
     document: Document = json.loads(result.read_text())
-    written = []
-    if any(row["ratio"] for row in document.get("speed", [])):
-        written.append(speed_figure(document, folder / f"{result.stem}-speed.png"))
-    if document.get("accuracy"):
-        written.append(accuracy_figure(document, folder / f"{result.stem}-accuracy.png"))
+    names, written = drawable(document), []
+    for name, draw in FIGURES.items():
+        path = folder / f"{result.stem}-{name}.png"
+        if name in names:
+            written.append(draw(document, path))
+        else:
+            path.unlink(missing_ok=True)
     return written
 
 

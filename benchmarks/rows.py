@@ -129,6 +129,49 @@ class StartupRow:
 
 
 @dataclass(frozen=True)
+class DeterminismRow:
+    """One problem of utterances of different lengths, one peer, one number of threads.
+
+    `results` is how many different results, to the bit, `runs` runs of the same call had. The others count the
+    utterances, of N, whose own bits differ: `alone` from a batch of one, `order` from the batch reversed, `padding`
+    from the batch with more frames behind every length, `threads_differ` from the same call on one thread. `bits` are
+    digests of the utterances' losses and gradients.
+    """
+
+    shape: str
+    T: int
+    N: int
+    C: int
+    L: int
+    peer: str
+    version: str | None
+    threads: int
+    status: str
+    runs: int = 0
+    results: int | None = None
+    alone: int | None = None
+    order: int | None = None
+    padding: int | None = None
+    threads_differ: int | None = None
+    bits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """Where the host is, of `samples` taken while numbactc repeats forward + backward of a tiny problem.
+
+    `shares` are parts of the samples, the largest first: in which function of numbactc, named by its file, or
+    elsewhere, which is PyTorch and the loop.
+    """
+
+    peer: str
+    version: str | None
+    status: str
+    samples: int = 0
+    shares: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class GpuRow:
     """One shape, dtype, peer and pass on a GPU.
 
@@ -162,7 +205,7 @@ class GpuRow:
     samples_us: tuple[float, ...] = ()
 
 
-AnyRow = SpeedRow | AccuracyRow | MemoryRow | StartupRow | GpuRow
+AnyRow = SpeedRow | AccuracyRow | MemoryRow | StartupRow | DeterminismRow | HostRow | GpuRow
 
 
 def as_row(row: AnyRow) -> Row:

@@ -96,18 +96,47 @@ MEMORY_BOUND = 0.25
 THREADS_BOUND = ("long-audio", 1.6)
 """Where two threads must be at least this many times as fast as one."""
 
+SWEEP_BASE = {"T": 512, "N": 8, "C": 32, "L": 64}
+SWEEPS: dict[str, tuple[int, ...]] = {
+    "T": (128, 256, 512, 1024, 2048, 4096, 8192),
+    "N": (1, 2, 4, 8, 16, 32, 64),
+    "C": (8, 32, 128, 512, 2048, 8192),
+    "L": (4, 8, 16, 32, 64, 128, 256),
+}
+"""What each variable of a sweep goes through, while the others stay at the base."""
+
+TINY = Shape("tiny", 2, 1, 4, 1)
+"""Next to nothing to compute: what is left is what a call costs the host."""
+
+DETERMINISM_SHAPES = (Shape("few classes", 200, 8, 32, 30), Shape("many classes", 100, 8, 1000, 15))
+"""Utterances of these are of different lengths: see `draw_ragged`."""
+
 VERY_LONG = Shape("very-long", 40_000, 1, 32, 2_000)
 UNLIKELY = Shape("unlikely", 1_000, 4, 32, 100)
+GROWTH = (100, 400, 1_600, 6_400)
+"""Frames of the accuracy cases that lead up to `VERY_LONG`: one utterance with a label every 20 frames, as there."""
+
+
+def sweep_shapes() -> dict[str, Shape]:
+    """Every point of the sweeps once, under its sizes as a name: the base belongs to all of them."""
+    points = [SWEEP_BASE | {variable: value} for variable, values in SWEEPS.items() for value in values]
+    shapes = [Shape(", ".join(map(str, point.values())), **point) for point in points]
+    return {shape.name: shape for shape in shapes}
+
+
+def growth_case(frames: int) -> Case:
+    """The accuracy case of a number of frames."""
+    return Case(f"T = {frames:,}, L = {frames // 20:,}", replace(VERY_LONG, name="growth", T=frames, L=frames // 20))
 
 
 def accuracy_cases(names: list[str], extremes: bool = True) -> list[Case]:
-    """Both spreads of the logits for each named shape; `extremes` adds the very long and the very unlikely target."""
-    cases = []
+    """Both spreads of the logits for each named shape; `extremes` adds ever longer ones and an unlikely target."""
+    cases = [growth_case(frames) for frames in GROWTH] if extremes else []
     for name in names:
         cases.append(Case(f"{name}, N(0, 1)", SHAPES[name]))
         cases.append(Case(f"{name}, N(0, 10^2)", SHAPES[name], sigma=10.0, gradient_bound=1e-5))
     if extremes:
-        cases.append(Case("T = 40,000, L = 2,000", VERY_LONG))
+        cases.append(growth_case(VERY_LONG.T))
         cases.append(Case("target probability < 1e-3000", UNLIKELY, wrong=40.0))
     return cases
 
@@ -125,6 +154,13 @@ def draw(shape: Shape, sigma: float = 1.0, wrong: float = 0.0, seed: int = 0) ->
     input_lengths = np.full(shape.N, shape.T, dtype=np.int64)
     target_lengths = np.full(shape.N, shape.L, dtype=np.int64)
     return Problem(logits, targets, input_lengths, target_lengths)
+
+
+def draw_ragged(shape: Shape) -> Problem:
+    """The same problem with input and target lengths between half and all of T and of L."""
+    problem, generator = draw(shape), np.random.default_rng(1)
+    lengths = [generator.integers((size + 1) // 2, size + 1, shape.N) for size in (shape.T, shape.L)]
+    return replace(problem, input_lengths=lengths[0], target_lengths=lengths[1])
 
 
 def tiny(shape: Shape) -> Shape:

@@ -10,6 +10,7 @@ from numbactc.alignment import Alignment, forced_align
 from numbactc.decoding import BestPath, Hypothesis, beam_search_decode, greedy_decode
 from numbactc.enumeration import enumerate_alignments
 from numbactc.head import LinearCTCLoss, linear_ctc_loss
+from numbactc.integrations import patch_torch
 from numbactc.language_model import NgramLM
 from numbactc.lexicon import Lexicon
 from numbactc.loss import CTCLoss, CTCLossWithLogits, ctc_loss, ctc_loss_with_logits
@@ -42,6 +43,7 @@ __all__ = [
     "greedy_decode",
     "group_words",
     "linear_ctc_loss",
+    "patch_torch",
     "plot_alignment",
     "plot_lattice",
     "plot_posteriors",

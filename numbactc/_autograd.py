@@ -4,18 +4,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
-from numbactc import _devices
+from numbactc import _devices, _transforms
+from numbactc._validation import NO_FORWARD_MODE
 
 
 def ctc(scores: Tensor, problem: _devices.Problem) -> Tensor:
     """Losses (N,) in float64 of scores (T, N, C); what a gradient needs is done only where one can be asked for."""
+    if forward_ad.unpack_dual(scores).tangent is not None:
+        raise NotImplementedError(NO_FORWARD_MODE)
     if not (torch.is_grad_enabled() and scores.requires_grad):
         return _devices.forward(scores, problem, keep=False)[0]
-    # the form that torch.func wants takes longer at every call, for it inspects its own signature
-    transformed = torch._C._are_functorch_transforms_active()
-    losses: Tensor = TransformableCTC.apply(scores, problem)[0] if transformed else CTC.apply(scores, problem)
+    losses: Tensor = CTC.apply(scores, problem)
     return losses
 
 
@@ -33,30 +34,12 @@ class CTC(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         scores, *saved = ctx.saved_tensors
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() or _transforms.are_active()):
             return _devices.backward(scores, grad_outputs[0], saved, ctx.problem), None
         return CTCGradient.apply(scores, grad_outputs[0], ctx.problem, *saved), None
 
 
-class TransformableCTC(Function):
-    """The same for torch.func.grad and its kin, which must see what is saved as results: scores -> losses, *saved."""
-
-    @staticmethod
-    def forward(scores: Tensor, problem: _devices.Problem) -> tuple[Tensor, ...]:
-        losses, saved = _devices.forward(scores, problem, keep=True)
-        return losses, *saved
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, _devices.Problem], output: tuple[Tensor, ...]) -> None:
-        scores, problem = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(scores, *output[1:])
-        ctx.problem = problem
-
-    backward = CTC.backward
-
-
-class CTCGradient(Function):
+class CTCGradient(_transforms.FirstDerivative):
     """(scores, d / d losses) -> d / d scores, with a derivative that says that there is none.
 
     `once_differentiable` would not do: where d / d losses is a constant, as under a mean, it returns a gradient without
@@ -68,9 +51,6 @@ class CTCGradient(Function):
         return _devices.backward(scores, grad_losses, list(saved), problem)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        raise RuntimeError("numbactc cannot differentiate the CTC loss twice: its second derivative is not implemented")
+    def vmap(info: Any, in_dims: tuple[Any, ...], scores: Tensor, weights: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        """For losses that were computed outside of torch.func: only d / d losses is mapped over."""
+        return torch.stack([CTCGradient.apply(scores, each, *rest) for each in weights.unbind(in_dims[1])]), 0

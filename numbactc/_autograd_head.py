@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from numbactc import _head
+from numbactc._transforms import FirstDerivative, are_active
 
 
 def linear_ctc(hidden: Tensor, weight: Tensor, bias: Tensor | None, call: _head.Call) -> Tensor:
@@ -14,7 +15,7 @@ def linear_ctc(hidden: Tensor, weight: Tensor, bias: Tensor | None, call: _head.
     inputs = hidden, weight, bias
     if not (torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)):
         return _head.forward(*inputs, call, (False,) * 3)[0]
-    if torch._C._are_functorch_transforms_active():
+    if are_active():
         result: Tensor = TransformableLinearCTC.apply(*inputs, call)[0]
     else:
         result = LinearCTC.apply(*inputs, call)
@@ -60,8 +61,8 @@ class TransformableLinearCTC(Function):
     backward = LinearCTC.backward
 
 
-class LinearCTCGradient(Function):
-    """(hidden, weight, bias, d / d result) -> their gradients, with a derivative that says that there is none."""
+class LinearCTCGradient(FirstDerivative):
+    """(hidden, weight, bias, d / d result) -> their gradients."""
 
     @staticmethod
     def forward(
@@ -69,11 +70,3 @@ class LinearCTCGradient(Function):
         dense: _head.Gradients | None, wanted: tuple[bool, ...], *kept: Tensor,
     ) -> tuple[Tensor | None, ...]:  # fmt: skip
         return tuple(_head.backward(hidden, weight, bias, grad, list(kept), call, dense, wanted))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        raise RuntimeError("numbactc cannot differentiate the CTC loss twice: its second derivative is not implemented")

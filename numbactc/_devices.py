@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from numbactc import _dispatch, _dispatch_head
+from numbactc import _dispatch
 
 
 class Problem(Protocol):
@@ -23,15 +23,6 @@ def of(scores: Tensor) -> ModuleType:
     from numbactc import _dispatch_cuda
 
     return _dispatch_cuda
-
-
-def head(hidden: Tensor) -> ModuleType:
-    """The same for a projection and its loss."""
-    if of(hidden) is _dispatch:
-        return _dispatch_head
-    from numbactc import _dispatch_head_cuda
-
-    return _dispatch_head_cuda
 
 
 def prepare(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from numbactc import _memory, _threads, _validation
 from numbactc._validation import Targets
-from numbactc._views import STORED_AS, as_array, flat_view
+from numbactc._views import as_array, flat_view, recycled
 
 
 class Saved(NamedTuple):
@@ -138,9 +138,3 @@ def _empty_like(scores: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
     else:
         gradient = tensor.view(frames, utterances, classes)
     return gradient, flat_view(tensor)[0], np.array(gradient.stride(), np.int64)
-
-
-def recycled(purpose: str, size: int, dtype: torch.dtype) -> Tensor:
-    """As `_memory.empty`: (size,), not initialised."""
-    stored = STORED_AS.get(dtype, dtype)
-    return torch.from_numpy(_memory.empty(purpose, (size,), str(stored).removeprefix("torch."))).view(dtype)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from numbactc import _validation_cuda
 from numbactc import _views_cuda as views
-from numbactc._validation import with_memory
 from numbactc._views_cuda import DTYPE_NAMES, on_its_device, readable
 from numbactc.kernels.cuda.plan import VECTOR_BYTES, Call, is_aligned, plan, saved_layout
 
@@ -52,9 +51,8 @@ def prepare(
     checked = _validation_cuda.check_targets(
         scores, targets, input_lengths, target_lengths, blank, unbatched, check
     )
-    labels, input_lengths, target_lengths = map(with_memory, checked[:3])
-    targets = checked._replace(labels=labels, input_lengths=input_lengths, target_lengths=target_lengths)
-    return Problem(_call(scores, labels.shape[-1], labels.dim() == 1, normalise), checked.blank, targets)
+    labels = checked.labels
+    return Problem(_call(scores, labels.shape[-1], labels.dim() == 1, normalise), checked.blank, checked)
 
 
 @on_its_device

@@ -1,5 +1,6 @@
 """From torch tensors on the CPU to its kernels, for logits that come in chunks of rows; as `_dispatch.py` otherwise."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -7,8 +8,8 @@ import torch
 from torch import Tensor
 
 from numbactc import _memory, _threads
-from numbactc._dispatch import Problem, recycled
-from numbactc._views import flat_view
+from numbactc._dispatch import Problem
+from numbactc._views import flat_view, recycled
 
 PIECES_PER_THREAD = 2
 
@@ -16,7 +17,7 @@ PIECES_PER_THREAD = 2
 class Chunk(NamedTuple):
     """Some rows: those of frames that an utterance has."""
 
-    count: int
+    size: int
     """R"""
     places: slice | Tensor
     """(R,) where each is among the T * N rows, in the order of memory."""
@@ -95,7 +96,7 @@ class Batch:
         """When all rows have been read."""
         from numbactc.kernels.cpu import head
 
-        labels, starts, input_lengths, target_lengths, _ = self.targets
+        _, starts, input_lengths, target_lengths, _ = self.targets
         losses = np.empty(starts.size)
 
         def run(some: np.ndarray) -> None:
@@ -107,7 +108,7 @@ class Batch:
         _threads.share(run, starts.size, lambda: 8 * input_lengths * target_lengths)
         rows = self.rows.row_stats, self.rows.class_counts, self.rows.classes
         tensors = [torch.from_numpy(array) for array in (losses, input_lengths, *rows, self.coefficients)]
-        return Saved(*tensors, self.fits & (tensors[0] != torch.inf))
+        return Saved._make([*tensors, self.fits & (tensors[0] != torch.inf)])
 
     def fits_less_than_thought(self, saved: Saved) -> bool:
         """Whether scores, and not lengths, have left an utterance without a path."""
@@ -137,7 +138,7 @@ def chunks(batch: Batch | Saved, chosen: Tensor, frames: int, time_inner: bool, 
     ends = [len(places) * part // max(1, parts) for part in range(parts + 1)]
     return [
         Chunk(j - i, slice(i, j) if len(places) == there.numel() else places[i:j], utterances[i:j], times[i:j])
-        for i, j in zip(ends, ends[1:], strict=False)
+        for i, j in pairwise(ends)
     ]
 
 

@@ -6,13 +6,16 @@ The target's classes are few; their part is added after the recursion. See `kern
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from numbactc import _devices
+from numbactc import _dispatch, _dispatch_head
 
+P = ParamSpec("P")
+Result = TypeVar("Result")
 Gradients = list[Tensor | None]
 """Of hidden (T, N, H), weight (C, H) and bias (C,), each only if it is wanted."""
 
@@ -23,7 +26,7 @@ CLASSES_AT_ONCE = 4096
 class Call(NamedTuple):
     """What is asked about some hidden states."""
 
-    problem: _devices.Problem
+    problem: _dispatch.Problem
     reduction: str
     zero_infinity: bool
     dtype: torch.dtype
@@ -32,8 +35,7 @@ class Call(NamedTuple):
 
     @property
     def real(self) -> torch.dtype:
-        """Of the arithmetic, and of sums over chunks."""
-        return torch.float64 if self.dtype == torch.float64 else torch.float32
+        return real_of(self.dtype)
 
     def reduce(self, losses: Tensor) -> Tensor:
         if self.zero_infinity:
@@ -45,6 +47,26 @@ class Call(NamedTuple):
         return losses.to(self.real)
 
 
+def prepare(
+    hidden: Tensor, weight: Tensor, targets: Any, input_lengths: Any, target_lengths: Any, blank: Any, unbatched: bool,
+    reduction: str, zero_infinity: bool, dtype: torch.dtype, chunk_bytes: int,
+) -> Call:  # fmt: skip
+    """A call, its targets and lengths checked."""
+    # what has the shape of the logits, and no more memory than one of them
+    logits = hidden.new_empty(1, dtype=dtype).expand(*hidden.shape[:2], len(weight))
+    while isinstance(targets, Tensor) and torch._C._functorch.is_gradtrackingtensor(targets):
+        targets = torch._C._functorch.get_unwrapped(targets)  # made inside torch.func.grad: the wrapper has no memory
+    problem = _dispatch.prepare(
+        logits, targets, input_lengths, target_lengths, blank, normalise=True, unbatched=unbatched, check=False
+    )
+    return Call(problem, reduction, zero_infinity, dtype, chunk_bytes)
+
+
+def real_of(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the arithmetic, and of sums over chunks."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 class Projection:
     """hidden @ weight.T + bias, some rows at a time, and its gradients.
 
@@ -53,7 +75,6 @@ class Projection:
     """
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, call: Call) -> None:
-        self.dispatch = _devices.head(hidden)
         self.hidden, self.real = hidden.detach(), call.real
         self.time_inner = hidden.stride(0) < hidden.stride(1)
         self.rows = self._rows_of(self.hidden)
@@ -67,14 +88,14 @@ class Projection:
 
     def chunks(self, batch: Any, chosen: Tensor) -> list[Any]:
         """The frames of the chosen utterances; `batch` has lengths."""
-        return self.dispatch.chunks(batch, chosen, self.hidden.shape[0], self.time_inner, self.rows_at_once)
+        return _dispatch_head.chunks(batch, chosen, self.hidden.shape[0], self.time_inner, self.rows_at_once)
 
     def sweep(self, chunks: list[Any], visit: Callable[[Tensor, Any], None], gradients: Gradients) -> None:
         """Have each chunk's logits visited; what they are then is the gradient by them, and is added to the others."""
         of_hidden, of_weight, of_bias = gradients
-        memory = self.dispatch.memory(self.weight, max((chunk.count for chunk in chunks), default=0))
+        memory = _dispatch_head.memory(self.weight, max((chunk.size for chunk in chunks), default=0))
         for chunk in chunks:
-            rows, logits = _take(self.rows, chunk.places).to(self.weight.dtype), memory[: chunk.count]
+            rows, logits = _take(self.rows, chunk.places).to(self.weight.dtype), memory[: chunk.size]
             if self.bias is None:
                 torch.mm(rows, self.weight.t(), out=logits)
             else:
@@ -142,17 +163,29 @@ def _slopes(call: Call, has_path: Tensor, given: Tensor | None = None) -> Slopes
         slopes = 1 / (call.problem.label_counts().double() * len(has_path))
     else:
         slopes = torch.ones_like(has_path, dtype=torch.float64)
-    largest = slopes.abs().nan_to_num(0.0, 0.0).sum()
+    largest = torch.cat([slopes.abs(), slopes.new_zeros(1)]).nan_to_num(0.0, 0.0).amax()
     scale = largest.masked_fill(largest == 0, 1.0)
     return Slopes((slopes / scale).masked_fill(~has_path, 0.0).to(call.real), scale.to(call.real))
 
 
+def _without_autocast(function: Callable[P, Result]) -> Callable[P, Result]:
+    """What is done in which precision is said here, product by product."""
+
+    @wraps(function)
+    def plain(*arguments: P.args, **options: P.kwargs) -> Result:
+        with torch.autocast("cpu", enabled=False):
+            return function(*arguments, **options)
+
+    return plain
+
+
+@_without_autocast
 def forward(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, call: Call, wanted: tuple[bool, ...], ahead: bool = True
 ) -> tuple[Tensor, list[Tensor], Gradients | None]:
     """The result; if a gradient is wanted, what `backward` needs; and with `ahead` the dense parts of gradients."""
     projection, keep = Projection(hidden, weight, bias, call), any(wanted)
-    batch = projection.dispatch.Batch(call.problem, hidden.shape[0], len(weight), call.real, keep)
+    batch = _dispatch_head.Batch(call.problem, hidden.shape[0], len(weight), call.real, keep)
     weights, dense = None, None
     if keep and ahead and call.reduction != "none":
         weights, dense = _slopes(call, batch.fits).weights, projection.zeros(wanted)
@@ -165,9 +198,11 @@ def forward(
     saved = batch.finish()
     if batch.fits_less_than_thought(saved):
         dense = None  # an utterance's part cannot be taken out of a sum
-    return call.reduce(saved.losses), list(saved) if keep else [], dense
+    # a copy, for float64 losses that are not reduced would be what backward reads
+    return call.reduce(saved.losses.clone()), list(saved) if keep else [], dense
 
 
+@_without_autocast
 def backward(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor, kept: list[Tensor], call: Call,
     dense: Gradients | None, wanted: tuple[bool, ...],
@@ -179,7 +214,7 @@ def backward(
         kept, dense: from `forward`. The latter is used up; where it is None, another sweep makes it.
     """
     projection = Projection(hidden, weight, bias, call)
-    saved = projection.dispatch.Saved(*kept)
+    saved = _dispatch_head.Saved(*kept)
     if call.reduction == "none":
         weights, scale = _slopes(call, saved.has_path, grad)
     else:
@@ -188,8 +223,8 @@ def backward(
     if dense is None:
         dense = projection.zeros(wanted)
         chunks = projection.chunks(saved, weights != 0)
-        again = projection.dispatch.read_again
+        again = _dispatch_head.read_again
         projection.sweep(chunks, lambda logits, chunk: again(logits, chunk, weights, saved), dense)
-    projection.dispatch.add_sparse(projection.hidden, projection.weight, saved, weights, scale, dense)
+    _dispatch_head.add_sparse(projection.hidden, projection.weight, saved, weights, scale, dense)
     inputs = hidden, weight, bias
     return [None if g is None else g.to(x.dtype) for g, x in zip(dense, inputs, strict=True)]  # type: ignore[union-attr]

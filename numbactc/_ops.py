@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from numbactc import _devices
-from numbactc._validation import Lengths
+from numbactc._validation import NO_SECOND_DERIVATIVE, Lengths
+
+_NO_DISPATCH = Tensor.__torch_dispatch__
 
 _library = torch.library.Library("numbactc", "DEF")
 _library.define(
@@ -22,6 +24,11 @@ _library.define(
     "ctc_gradient(Tensor scores, Tensor grad_losses, Tensor[] saved, SymInt width, bool concatenated, int blank, "
     "bool normalise) -> Tensor"
 )
+
+
+def is_watched(scores: Tensor) -> bool:
+    """Whether somebody sees the operators that run, in place of their kernels: a mode, or the type of the scores."""
+    return torch._C._len_torch_dispatch_stack() > 0 or type(scores).__torch_dispatch__ is not _NO_DISPATCH
 
 
 def ctc(
@@ -103,7 +110,7 @@ def _differentiate(ctx: Any, grad_losses: Tensor, *others: object) -> tuple[Any,
 
 
 def _refuse(ctx: Any, grad: Tensor) -> Any:
-    raise RuntimeError("numbactc cannot differentiate the CTC loss twice: its second derivative is not implemented")
+    raise RuntimeError(NO_SECOND_DERIVATIVE)
 
 
 for _key in ("CPU", "CUDA"):

@@ -14,6 +14,9 @@ SCORE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGER_DTYPES = (torch.int32, torch.int64)
 REDUCTIONS = ("none", "mean", "sum")
 
+NO_SECOND_DERIVATIVE = "numbactc cannot differentiate the CTC loss twice: its second derivative is not implemented"
+NO_FORWARD_MODE = "numbactc has no forward-mode derivative of the CTC loss: it is differentiated in reverse only"
+
 Lengths = Tensor | Sequence[int]
 
 
@@ -26,6 +29,10 @@ class Targets(NamedTuple):
     input_lengths: np.ndarray
     target_lengths: np.ndarray
     blank: int
+
+
+class NoClass(ValueError):
+    """Among the labels is one that is no class: an index out of bounds, for whoever takes it for one."""
 
 
 def check_reduction(reduction: object) -> None:
@@ -57,28 +64,28 @@ def as_batch(name: str, scores: Tensor, batch_first: bool, last: str = "C") -> T
     return scores.transpose(0, 1) if batch_first else scores
 
 
-def check_projection(hidden: Tensor, weight: object, bias: object) -> torch.dtype:
-    """What turns hidden states (T, N, H) into logits: weight (C, H) and bias (C,) or None; the dtype of its products.
+def check_projection(hidden: Tensor, weight: Any, bias: Any) -> torch.dtype:
+    """What makes logits of hidden states (T, N, H): weight (C, H) and bias (C,) or None; the dtype of the products.
 
-    That is autocast's, where it is on, as it is for `torch.nn.functional.linear`; it leaves float64 alone.
+    That is autocast's, where it is on, as for `torch.nn.functional.linear`; it leaves float64 alone.
     """
-    tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
     if torch.is_autocast_enabled(hidden.device.type) and hidden.dtype != torch.float64:
         dtype, allowed = torch.get_autocast_dtype(hidden.device.type), set(SCORE_DTYPES) - {torch.float64}
     else:
         dtype, allowed = hidden.dtype, {hidden.dtype}
-    for name, tensor in tensors.items():
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if name == "bias" and tensor is None:
+            continue
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
         if tensor.dtype not in allowed:
             raise TypeError(f"{name} must have the dtype of hidden, {hidden.dtype}, got {tensor.dtype}")
         if tensor.device != hidden.device:
             raise ValueError(f"{name} must be on the device of hidden, {hidden.device}, got {tensor.device}")
-        if name == "weight" and (tensor.dim() != 2 or tensor.shape[1] != hidden.shape[-1]):
-            raise ValueError(f"weight must have shape (C, {hidden.shape[-1]}), got {tuple(tensor.shape)}")
-        classes = tensors["weight"].shape[0]
-        if name == "bias" and tuple(tensor.shape) != (classes,):
-            raise ValueError(f"bias must have shape ({classes},), got {tuple(tensor.shape)}")
+    if weight.dim() != 2 or weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(f"weight must have shape (C, {hidden.shape[-1]}), got {tuple(weight.shape)}")
+    if bias is not None and tuple(bias.shape) != (len(weight),):
+        raise ValueError(f"bias must have shape ({len(weight)},), got {tuple(bias.shape)}")
     return dtype
 
 
@@ -123,7 +130,7 @@ def check_targets(
         check_total(targets, int(starts[-1]), unbatched)
         starts = starts[:-1]
     if targets.device.type != "cpu":
-        targets = targets.cpu()  # not for one that is there: under torch.func that gives a tensor without memory
+        targets = targets.cpu()
     labels = np.array(np.from_dlpack(targets), dtype=np.int64).reshape(-1)
     _check_labels(labels, starts, target_lengths, classes, blank, wildcard)
     if wildcard is not None:
@@ -136,14 +143,7 @@ def check_targets_type(targets: object) -> Tensor:
         raise TypeError(f"targets must be a tensor, got {type(targets).__name__}")
     if targets.dtype not in INTEGER_DTYPES:
         raise TypeError(f"targets must be int32 or int64, got {targets.dtype}")
-    return with_memory(targets)
-
-
-def with_memory(tensor: Tensor) -> Tensor:
-    """A tensor made inside torch.func.grad is wrapped, and the wrapper has no memory."""
-    while torch._C._functorch.is_gradtrackingtensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor
+    return targets
 
 
 def width_of(targets: Tensor, batch: int, unbatched: bool) -> int | None:
@@ -244,17 +244,20 @@ def _check_labels(
         return
     if blank == 0 and labels.min() > 0 and labels.max() < classes:
         return
-    bad = (labels < 0) | (labels >= classes) | (labels == blank)
+    outside = (labels < 0) | (labels >= classes)
     if wildcard is not None:
-        bad &= labels != wildcard
+        outside &= labels != wildcard
+    bad = outside | (labels == blank)
     if not bad.any():
         return
     # most of what is bad is padding: look again, utterance by utterance
-    for n, (start, length) in enumerate(zip(starts.tolist(), target_lengths.tolist(), strict=True)):
+    utterances = list(zip(starts.tolist(), target_lengths.tolist(), strict=True))
+    for n, (start, length) in enumerate(utterances):
         wrong = bad[start : start + length]
         if wrong.any():
             position = int(wrong.argmax())
-            raise ValueError(
+            no_class = any(outside[start : start + length].any() for start, length in utterances)
+            raise (NoClass if no_class else ValueError)(
                 f"targets must be from 0 to C - 1, where C = {classes}, and not the blank, {blank}, "
                 f"got {labels[start + position]} at position {position} of utterance {n}"
             )

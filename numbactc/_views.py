@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from numbactc import _memory
+
 # NumPy has no bfloat16 and Numba's CPU target no float16: kernels see their bits, as unsigned and signed integers
 STORED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
 
@@ -28,3 +30,9 @@ def _extent(scores: Tensor) -> int:
     if scores.numel() == 0:
         return 0
     return 1 + sum((size - 1) * stride for size, stride in zip(scores.shape, scores.stride(), strict=True))
+
+
+def recycled(purpose: str, size: int, dtype: torch.dtype) -> Tensor:
+    """As `_memory.empty`: (size,), not initialised."""
+    stored = STORED_AS.get(dtype, dtype)
+    return torch.from_numpy(_memory.empty(purpose, (size,), str(stored).removeprefix("torch."))).view(dtype)

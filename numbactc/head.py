@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from numbactc import _autograd_head, _devices, _head, _validation
+from numbactc import _autograd_head, _head, _ops_head, _validation
 from numbactc._validation import Lengths
 
 CHUNK_BYTES = 1 << 26
@@ -23,7 +23,6 @@ def linear_ctc_loss(
     zero_infinity: bool = False,
     *,
     batch_first: bool = False,
-    check: bool = False,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Tensor:
     r"""CTC loss of a linear layer's output: `linear`, then `numbactc.ctc_loss_with_logits`, without T * N * C logits.
@@ -34,29 +33,27 @@ def linear_ctc_loss(
 
     and with G[t, c] = softmax(x[t])[c] - posterior of class c in frame t, the gradients are
 
-        d loss / d hidden = G weight        d loss / d weight = G^T hidden        d loss / d bias[c] = sum over t of G[t, c]
+        d loss / d hidden  =  G weight      d loss / d weight  =  G^T hidden      d loss / d bias  =  sum of G's rows
 
     Logits are made in chunks of frames and used up at once: for the recursion the classes of the target are kept, and
     the softmax of all others goes into the three gradients while the loss is computed. When the posteriors are known
     the target's classes, at most L + 1 a frame, are added. No product is done twice; but see reduction.
 
     Args:
-        hidden: (T, N, H), or (T, H) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
-            NVIDIA GPU, with any strides: what the last layer of a model before its logits gives. T frames, N
-            utterances, H features.
-        weight: (C, H) in the dtype of hidden and on its device, as of `torch.nn.Linear`. C classes with the blank.
+        hidden: (T, N, H), or (T, H) for a single utterance, float32, float64, bfloat16 or float16, on the CPU, with
+            any strides: what the layer before a model's last one gives. T frames, N utterances, H features.
+        weight: (C, H) in the dtype of hidden, as of `torch.nn.Linear`. C classes with the blank.
         bias: (C,) likewise, or None.
         targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
-            utterance; int32 or int64, on the device of hidden or the CPU. Labels from 0 to C - 1 without the blank.
-        input_lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64), on the device
-            of hidden or the CPU. For a single utterance () will do as well.
+            utterance; int32 or int64. Labels from 0 to C - 1 without the blank.
+        input_lengths: (N,) frames of each utterance, from 0 to T: a list, tuple or tensor (int32, int64). For a
+            single utterance () will do as well.
         target_lengths: (N,) labels of each utterance, from 0 to S, in the same forms.
         blank: the class that stands for no label, from 0 to C - 1.
         reduction: 'none' gives (N,) losses, 'sum' their sum, 'mean' the mean over N of loss / max(target length, 1).
             With 'none' backward computes the logits a second time, for only then are the losses' weights known.
         zero_infinity: count a loss of inf, where no path fits, as 0. Its gradient is 0 in any case.
         batch_first: hidden is (N, T, H). Nothing is copied for it.
-        check: on a GPU, wait for it and raise where a label or length on it is out of range, as for the losses.
         chunk_bytes: at least 1: how much memory the logits of a chunk may take; it has one frame at least, and frames
             of many utterances. Small chunks make slow products, for all of weight and of its gradient is read for each.
 
@@ -66,6 +63,7 @@ def linear_ctc_loss(
 
     Raises:
         As `numbactc.ctc_loss`, among them RuntimeError from autograd when a second derivative is asked for.
+        NotImplementedError: hidden on another device than the CPU; its logits may go to `ctc_loss_with_logits` there.
 
     Edge cases are those of `numbactc.ctc_loss_with_logits`, of these logits; each utterance by itself as there, but for
     what all share, the gradients of weight and bias:
@@ -92,7 +90,11 @@ def linear_ctc_loss(
         Memory beside the gradients, in float32 until they are done: a chunk; while forward runs T * N * K numbers
         twice, and once until backward; K is the next multiple of 16 above 1 + min(longest target, C - 1). What forward
         has of the gradients becomes the result of the first backward; a second one, with retain_graph, computes them
-        again, to the same bits. Without a gradient, as under `no_grad`, there is a chunk, and T * N * K numbers.
+        again, to the same bits. Without a gradient, as under `no_grad`, there is a chunk, and T * N * K numbers. A
+        chunk's memory is kept for the next call.
+
+        `torch.compile(fullgraph=True)` takes it into a graph; there the gradients are copied once more. Under
+        `torch.func.grad` all logits are made twice; `vmap` has no rule for it.
 
         Products are PyTorch's, by MKL or another BLAS, and their bits are its affair: as a rule the same on every run
         with the same shapes, chunk_bytes and number of threads, while another batch or chunk rounds otherwise. Whatever
@@ -115,16 +117,16 @@ def linear_ctc_loss(
     """
     _validation.check_reduction(reduction)
     batch = _validation.as_batch("hidden", hidden, batch_first, "H")
+    if batch.device.type != "cpu":
+        raise NotImplementedError(f"hidden must be on the CPU, got a tensor on {batch.device}")
     dtype = _validation.check_projection(batch, weight, bias)
     chunk_bytes = _validation.check_positive("chunk_bytes", chunk_bytes)
     unbatched = hidden.dim() == 2
-    # what has the shape of the logits, and no more memory than one of them
-    logits = batch.new_empty(1, dtype=dtype).expand(*batch.shape[:2], len(weight))
-    problem = _devices.prepare(
-        logits, targets, input_lengths, target_lengths, blank, normalise=True, unbatched=unbatched, check=check
-    )
-    call = _head.Call(problem, reduction, zero_infinity, dtype, chunk_bytes)
-    result = _autograd_head.linear_ctc(batch, weight, bias, call)
+    rest = targets, input_lengths, target_lengths, blank, unbatched, reduction, zero_infinity, dtype, chunk_bytes
+    if torch.compiler.is_compiling():
+        result = _ops_head.linear_ctc(batch, weight, bias, *rest)
+    else:
+        result = _autograd_head.linear_ctc(batch, weight, bias, _head.prepare(batch, weight, *rest))
     return result.squeeze(0) if unbatched and reduction == "none" else result
 
 
@@ -137,7 +139,7 @@ class LinearCTCLoss(nn.Linear):
         in_features: H.
         num_classes: C, with the blank.
         bias: whether there is one.
-        blank, reduction, zero_infinity, batch_first, check, chunk_bytes: as there.
+        blank, reduction, zero_infinity, batch_first, chunk_bytes: as there.
         device, dtype: of the parameters.
 
     Attributes:
@@ -163,8 +165,7 @@ class LinearCTCLoss(nn.Linear):
         zero_infinity: bool = False,
         *,
         batch_first: bool = False,
-        check: bool = False,
-        chunk_bytes: int = CHUNK_BYTES,
+            chunk_bytes: int = CHUNK_BYTES,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -174,14 +175,13 @@ class LinearCTCLoss(nn.Linear):
         self.reduction = reduction
         self.zero_infinity = zero_infinity
         self.batch_first = batch_first
-        self.check = check
         self.chunk_bytes = _validation.check_positive("chunk_bytes", chunk_bytes)
 
     def extra_repr(self) -> str:
         return (
             f"in_features={self.in_features}, num_classes={self.out_features}, bias={self.bias is not None}, "
             f"blank={self.blank}, reduction={self.reduction!r}, zero_infinity={self.zero_infinity}, "
-            f"batch_first={self.batch_first}, check={self.check}, chunk_bytes={self.chunk_bytes}"
+            f"batch_first={self.batch_first}, chunk_bytes={self.chunk_bytes}"
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -194,5 +194,5 @@ class LinearCTCLoss(nn.Linear):
         """See `numbactc.linear_ctc_loss`."""
         return linear_ctc_loss(
             hidden, self.weight, self.bias, targets, input_lengths, target_lengths, self.blank, self.reduction,
-            self.zero_infinity, batch_first=self.batch_first, check=self.check, chunk_bytes=self.chunk_bytes,
+            self.zero_infinity, batch_first=self.batch_first, chunk_bytes=self.chunk_bytes,
         )  # fmt: skip

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from numbactc import _autograd, _devices, _ops, _validation
+from numbactc import _autograd, _devices, _ops, _transforms, _validation
 from numbactc._validation import Lengths
 
 
@@ -55,7 +55,7 @@ def ctc_loss(
     Raises:
         TypeError: an argument of another type or dtype.
         ValueError: an argument of another shape or out of range; the message names the utterance.
-        NotImplementedError: scores on another device than a CPU or an NVIDIA GPU.
+        NotImplementedError: scores on another device than a CPU or an NVIDIA GPU, or with a forward-mode tangent.
         ModuleNotFoundError: scores on a GPU, and numba-cuda is not installed; the message says what to install.
         RuntimeError: from autograd, when a second derivative is asked for: there is none, and none is made up.
 
@@ -207,8 +207,10 @@ def _loss(
     batch = _validation.as_batch(name, scores, batch_first)
     unbatched = scores.dim() == 2
     rest = targets, input_lengths, target_lengths, blank, name == "logits", unbatched, check
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _ops.is_watched(scores):
         losses, label_counts = _ops.ctc(batch, *rest)
+    elif _transforms.are_active():
+        losses, label_counts = _transforms.ctc(batch, *rest)
     else:
         problem = _devices.prepare(batch, *rest)
         losses, label_counts = _autograd.ctc(batch, problem), problem.label_counts

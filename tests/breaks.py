@@ -196,7 +196,7 @@ BREAKS = [
     Break(
         "what normalised the scores not given back",
         BATCH,
-        "workspace) + removed[n])",
+        "workspace) + rows_of.removed[n])",
         "workspace))",
         "test_values.py",
     ),

@@ -17,10 +17,13 @@ from pathlib import Path
 
 from alignment_breaks import ALIGNMENT_BREAKS
 from beam_breaks import BEAM_BREAKS
+from benchmark_breaks import BENCHMARK_BREAKS
 from breaks import BREAKS as CPU_BREAKS
 from breaks import Break
 from contract_breaks import CONTRACT_BREAKS
 from cuda_breaks import CUDA_BREAKS
+from head_breaks import HEAD_BREAKS
+from integration_breaks import INTEGRATION_BREAKS
 from language_model_breaks import LANGUAGE_MODEL_BREAKS
 from picture_breaks import PICTURE_BREAKS
 from pyctcdecode_breaks import PYCTCDECODE_BREAKS
@@ -29,11 +32,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BREAKS = [
     *CPU_BREAKS,
     *CONTRACT_BREAKS,
+    *HEAD_BREAKS,
+    *INTEGRATION_BREAKS,
     *ALIGNMENT_BREAKS,
     *BEAM_BREAKS,
     *LANGUAGE_MODEL_BREAKS,
     *PICTURE_BREAKS,
     *PYCTCDECODE_BREAKS,
+    *BENCHMARK_BREAKS,
     *CUDA_BREAKS,
 ]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no"]

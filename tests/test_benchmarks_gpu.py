@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import gpu, gpu_report
 from benchmarks.environment import describe
+from benchmarks.gpu_bits import BITS_SHAPES, bits_table, measure_bits
 from benchmarks.gpu_peers import GPU_PEERS, OURS, GpuCalls, GpuPeer, ran_cudnn, ran_native, ran_ours
 from benchmarks.gpu_tasks import TASKS
 from benchmarks.peers import load_torch
@@ -153,3 +154,35 @@ def test_when_the_time_is_up_peers_are_left_out() -> None:
 def test_without_a_gpu_it_says_so() -> None:
     with pytest.raises(SystemExit, match="there is none"):
         gpu.main([])
+
+
+def test_different_results_of_a_step_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a peer whose gradient varies in one number, and of nobody else."""
+
+    def varying(problem: Problem, dtype: str, device: str) -> GpuCalls:
+        step = GPU_PEERS["torch-native"].load(problem, dtype, device).calls["forward_backward"]
+        made: list[int] = []
+
+        def call() -> tuple[torch.Tensor, torch.Tensor]:
+            loss, slope = step()
+            made.append(1)
+            slope[1, 2, 3] += len(made)
+            return loss, slope
+
+        return GpuCalls({"forward_backward": call}, lambda: None, lambda _: None)
+
+    monkeypatch.setitem(GPU_PEERS, "varying", GpuPeer("varying", "Varying", ("numpy",), varying))
+    monkeypatch.setitem(GPU_PEERS, "absent", GpuPeer("absent", "Absent", ("no_such_module",), broken_load))
+    monkeypatch.setitem(GPU_PEERS, "broken", GpuPeer("broken", "Broken", ("numpy",), broken_load))
+    rows = measure_bits([SMALL], "float32", list(GPU_PEERS), "cpu", runs=6)
+    found = {row.peer: (row.runs, row.results) for row in rows if row.status == OK}
+    assert found.pop("varying") == (6, 6)
+    assert found[OURS] == found["torch-native"] == (6, 1)
+    assert set(found.values()) == {(6, 1)}
+    table = bits_table([dataclasses.asdict(row) for row in rows])
+    for told in ("6 in 6", "1 in 6", "not installed", "failed"):
+        assert told in table
+    times = iter([1.0, 0.0])
+    assert measure_bits([SMALL], "bfloat16", [OURS], "cpu", 6, lambda: next(times))[0].runs == 2
+    assert measure_bits([SMALL], "float32", [OURS], "cpu", 6, lambda: 0.0)[0].status == TIME_IS_UP
+    assert {shape.name for shape in BITS_SHAPES} <= set(GPU_SHAPES)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from benchmarks import page
 from docs import pages
 from docs.pages import FOLDER, Block
 from processes import REPOSITORY
@@ -76,6 +77,12 @@ def test_links_lead_somewhere(name: str) -> None:
 def test_the_index_has_every_page() -> None:
     index = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [name for name in PAGES if name != "README.md" and f"({name})" not in index] == []
+
+
+def test_the_page_of_benchmarks_says_what_the_rows_say() -> None:
+    made = page.text_of(page.RESULTS, page.FIGURES, page.PAGE)
+    assert page.PAGE.read_text(encoding="utf-8") == made, "python -m benchmarks.page writes it anew"
+    assert made.count("](../benchmarks/figures/") >= 2
 
 
 def test_one_command_draws_them_all() -> None:

@@ -20,10 +20,12 @@ LEVELS = [
     {"numbactc.pyctcdecode.alphabet", "numbactc.pyctcdecode.language_model"},
     {"numbactc.pyctcdecode.constants"},
     {"numbactc"},
+    {"numbactc.integrations"},
     {
         "numbactc.alignment",
         "numbactc.decoding",
         "numbactc.enumeration",
+        "numbactc.head",
         "numbactc.loss",
         "numbactc.occupancy",
         "numbactc.plotting",
@@ -35,14 +37,17 @@ LEVELS = [
     {
         "numbactc._arpa",
         "numbactc._autograd",
+        "numbactc._autograd_head",
         "numbactc._drawing",
         "numbactc._hypotheses",
         "numbactc._ops",
+        "numbactc._ops_head",
         "numbactc._smoothing",
         "numbactc._states",
         "numbactc.spans",
     },
-    {"numbactc._devices", "numbactc._dispatch_alignment"},
+    {"numbactc._head", "numbactc._transforms"},
+    {"numbactc._devices", "numbactc._dispatch_alignment", "numbactc._dispatch_head"},
     {
         "numbactc._dispatch",
         "numbactc._dispatch_alignment_cuda",
@@ -53,14 +58,13 @@ LEVELS = [
     },
     {
         "numbactc._dispatch_scoring",
-        "numbactc._memory",
         "numbactc._threads",
         "numbactc._validation_cuda",
         "numbactc._validation_decoding",
         "numbactc._views",
         "numbactc._views_cuda",
     },
-    {"numbactc._hotwords", "numbactc._validation"},
+    {"numbactc._hotwords", "numbactc._memory", "numbactc._validation"},
     {"numbactc.kernels"},
 ]
 """From users down. A file imports files of lower levels only; `numbactc.kernels` stands for everything below it."""

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from benchmarks.front import front_parts, renewed
+from benchmarks.page import RESULTS
 from processes import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -33,3 +35,9 @@ def test_commands_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     for target in re.findall(r"\bmake ([a-z-]+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
+
+
+def test_figures_and_numbers_are_those_of_the_results() -> None:
+    assert renewed(README, front_parts(RESULTS)) == README, "python -m benchmarks.page writes them anew"
+    for picture in re.findall(r"!\[[^]]+\]\(([^)]+\.png)\)", README):
+        assert (REPOSITORY / picture).exists(), picture

@@ -1,82 +1,27 @@
-"""The dataset, batches of seconds, and how a batch is padded.
+"""The dataset: utterances as features or samples, from memory or disk.
 
-Shapes: S samples, T frames, F mel bands, N utterances, L labels.
+Shapes: S samples, T frames, F mel bands.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from augmentation import Noise, change_speed
+from common import batches
+from common.tokens import Tokens
 from config import Config
 from features import LogMel, read_audio
 from manifest import Utterance, fewest_samples, misfit
-from tokens import Tokens
 
-
-@dataclass
-class Item:
-    """An utterance as the dataset hands it out; ``inputs`` is None where it cannot be used, and ``reports`` say why."""
-
-    utterance: Utterance
-    draw: str
-    inputs: Tensor | None  # (T, F) features or (S,) samples
-    target: Tensor
-    reports: list[str]
-
-
-@dataclass
-class Batch:
-    """N utterances, N may be 0.
-
-    Attributes:
-        inputs: padded with zeros: features (N, T, F), or samples (N, S), of which ``LogMel`` makes features.
-        lengths: (N,) of the inputs, in frames or samples.
-        targets: the labels of all utterances in a row; target_lengths: (N,).
-        draws: for each utterance what its random numbers of this epoch start from: seed, epoch and utterance.
-        reports: a line for each utterance that was left out of the batch, and for each noise that could not be added.
-    """
-
-    inputs: Tensor
-    lengths: Tensor
-    targets: Tensor
-    target_lengths: Tensor
-    utterances: list[Utterance]
-    draws: list[str]
-    reports: list[str]
-
-    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(
-            self,
-            inputs=function(self.inputs),
-            lengths=function(self.lengths),
-            targets=function(self.targets),
-            target_lengths=function(self.target_lengths),
-        )
-
-    def pin_memory(self) -> Batch:
-        """As DataLoader asks for it."""
-        return self._mapped(Tensor.pin_memory)
-
-    def to(self, device: torch.device) -> Batch:
-        return self._mapped(lambda x: x.to(device, non_blocking=True))
-
-    def only(self, wanted: Sequence[int]) -> Batch:
-        """The batch of these of its utterances, in this order."""
-        targets = self.targets.split(self.target_lengths.tolist())
-        return Batch(
-            self.inputs[wanted], self.lengths[wanted], torch.cat([targets[n] for n in wanted]),
-            self.target_lengths[wanted], [self.utterances[n] for n in wanted], [self.draws[n] for n in wanted],
-            self.reports,
-        )  # fmt: skip
+Item = batches.Item[Utterance]
+Batch = batches.Batch[Utterance]
 
 
 def kept_in_memory(utterances: Sequence[Utterance], config: Config, speeds: Sequence[float]) -> bool:
@@ -128,6 +73,16 @@ class SpeechDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.utterances)
 
+    @property
+    def lengths(self) -> list[float]:
+        """Seconds of each utterance, at the lowest speed."""
+        return [u.duration / min(self.speeds) for u in self.utterances]
+
+    @property
+    def workers(self) -> int:
+        """``data.workers`` processes read what is not in memory."""
+        return 0 if self.in_memory else self.config.data.workers
+
     def _features(self, utterance: Utterance, log_mel: LogMel) -> list[Tensor] | str:
         try:
             return [log_mel.one(self.samples(utterance, speed)).cpu() for speed in self.speeds]
@@ -171,72 +126,3 @@ class SpeechDataset(Dataset[Item]):
             except (OSError, RuntimeError) as error:
                 item.reports.append(f"no noise for {utterance.audio_filepath}: {error}")
         return item
-
-
-def collate(items: Sequence[Item]) -> Batch:
-    """Pad the inputs with zeros, concatenate the targets, leave out items without inputs."""
-    whole = [(item, item.inputs) for item in items if item.inputs is not None]
-    inputs, targets = [x for _, x in whole], [item.target for item, _ in whole]
-    return Batch(
-        pad_sequence(inputs, batch_first=True) if inputs else torch.zeros(0, 0),
-        torch.tensor([len(x) for x in inputs], dtype=torch.int64),
-        torch.cat(targets) if targets else torch.zeros(0, dtype=torch.int32),
-        torch.tensor([len(t) for t in targets], dtype=torch.int64),
-        [item.utterance for item, _ in whole],
-        [item.draw for item, _ in whole],
-        [line for item in items for line in item.reports],
-    )
-
-
-def load(dataset: SpeechDataset, batches: Sequence[list[int]]) -> DataLoader[Batch]:
-    """``batches`` of indexes as batches, in their order; ``data.workers`` processes read ahead what is not in memory.
-
-    Set ``dataset.epoch`` before the iteration begins. The global generator is not drawn from.
-    """
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=0 if dataset.in_memory else dataset.config.data.workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
-
-
-class BucketSampler(Sampler[list[int]]):
-    """Batches of utterances of like duration; a batch holds at most ``batch_seconds`` of audio, its padding included.
-
-    Every utterance comes exactly once an epoch; one longer than ``batch_seconds`` stands alone. Epoch 0 goes from
-    short to long (SortaGrad: the first alignments are easiest on short utterances); later ones are shuffled, each by
-    the seed and its own number, so that an interrupted epoch can be continued.
-    """
-
-    def __init__(self, durations: Sequence[float], batch_seconds: float, seed: int = 0, shuffle: bool = True) -> None:
-        if batch_seconds <= 0:
-            raise ValueError(f"batch_seconds must be positive, got {batch_seconds}")
-        self.durations, self.batch_seconds, self.seed, self.shuffle = durations, batch_seconds, seed, shuffle
-        self.epoch = 0
-
-    def batches(self) -> list[list[int]]:
-        draw = random.Random(f"{self.seed} {self.epoch}")
-        shuffled = self.shuffle and self.epoch > 0
-        # Durations blurred by a tenth: other neighbours each epoch, little more padding.
-        blur = 0.1 if shuffled else 0.0
-        keys = [d * draw.uniform(1 - blur, 1 + blur) for d in self.durations]
-        batches: list[list[int]] = []
-        longest = 0.0
-        for index in sorted(range(len(keys)), key=keys.__getitem__):
-            longest = max(longest, self.durations[index])
-            if not batches or longest * (len(batches[-1]) + 1) > self.batch_seconds:
-                batches.append([])
-                longest = self.durations[index]
-            batches[-1].append(index)
-        if shuffled:
-            draw.shuffle(batches)
-        return batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches())
-
-    def __len__(self) -> int:
-        return len(self.batches())

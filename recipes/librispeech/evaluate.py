@@ -7,138 +7,48 @@ are best on all of dev, for transcribe.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 import config as configs
-import language
+from common import evaluation
+from common.scores import Scored, gathered, scored
 from config import Config
-from decoders import Decoder, first_weights, methods_of
-from manifest import Utterance, fingerprint, read_manifests
-from rates import error_rates, line, write_errors, write_trn
+from data import Batch, SpeechDataset
+from manifest import Utterance, read_manifests
 from recogniser import Recogniser
-from scores import Scored, score_all
-from tuning import Transcripts, Tuning, across_halves
 
 
-class Evaluation:
-    """A checkpoint and the settings to decode with; scores of a set are computed when they are first asked for."""
+class Evaluation(evaluation.Evaluation[Utterance]):
+    """Of the checkpoint at ``path``."""
 
     def __init__(self, path: Path, settings: Config) -> None:
         self.recogniser = Recogniser(path)
-        self.config, self.tokens = self.recogniser.config, self.recogniser.tokens
-        self.settings = settings.decode
-        self.exp = path.parent
-        self.dev = "+".join(self.config.data.dev)
-        self._scored: dict[str, Scored] = {}
+        super().__init__(
+            self.recogniser.content, self.recogniser.config, self.recogniser.tokens, settings, path.parent
+        )
 
-    def utterances(self, subset: str) -> list[Utterance]:
-        """Those of one set; of the dev sets together for their name."""
-        return read_manifests(self.config, self.config.data.dev if subset == self.dev else [subset])
+    def read(self, subsets: Sequence[str]) -> list[Utterance]:
+        return read_manifests(self.recogniser.config, subsets)
 
-    def scored(self, subset: str) -> Scored:
-        if subset not in self._scored:
-            self._scored[subset] = score_all(self.recogniser, self.utterances(subset))
-        return self._scored[subset]
+    def score(self, utterances: list[Utterance]) -> Scored:
+        """What cannot be read is said."""
+        model, config, log_mel = self.recogniser.model, self.recogniser.config, self.recogniser.log_mel
+        dataset = SpeechDataset(utterances, config, self.tokens, log_mel)
 
-    def known(self, subset: str) -> dict[str, Any]:
-        """What a result depends on: one with the same is kept."""
-        utterances = self.utterances(subset)
-        known = {"set": subset, "utterances": len(utterances), "data": fingerprint(utterances)}
-        known |= {key: self.recogniser.content[key] for key in ("step", "epoch", "seconds")}
-        known["decode"] = {k: v for k, v in vars(self.settings).items() if k != "methods"}
-        arpa = Path(self.settings.lm)
-        known["lm"] = [arpa.stat().st_size, arpa.stat().st_mtime_ns] if self.settings.lm else []
-        return known
+        def score(batch: Batch) -> tuple[Tensor, Tensor]:
+            logits, input_lengths = model(*log_mel(batch.inputs, batch.lengths))
+            return logits, input_lengths
 
-    def decoder(self, method: str) -> Decoder:
-        """Ready to decode; its model is learnt here if it is one of the training transcripts."""
-        folder = self.exp / "lm"
-        if method in ("words", "tokens"):
-            texts = [u.text for u in read_manifests(self.config, self.config.data.train)]
-            language.train(method, texts, self.tokens, self.settings, folder)
-        return Decoder(method, self.tokens, self.settings, language.read(method, self.tokens, self.settings, folder))
-
-    def transcripts(self, decoder: Decoder, subset: str) -> Transcripts:
-        """The texts of a set, in the order of its ``scored``, with weights that never saw their own speakers."""
-        scored = self.scored(subset)
-        if not decoder.tuned or not self.settings.tune:
-            how = "weights of the configuration" if decoder.tuned else ""
-            return Transcripts(decoder.texts(scored.log_probs, first_weights(self.settings)), how, [])
-        tuning = Tuning(decoder, self.scored(self.dev), self.dev)
-        best = tuning.best()
-        self.remember(decoder.method, best.record)
-        if subset in self.config.data.dev and len({u.speaker for u in scored.utterances}) > 1:
-            return across_halves(tuning if subset == self.dev else Tuning(decoder, scored, subset))
-        same = "this very set, which has one speaker: too good"
-        how = f"weights tuned on {same if subset in self.config.data.dev else self.dev}"
-        return Transcripts(decoder.texts(scored.log_probs, best.weights), how, [best.record])
-
-    def remember(self, method: str, record: dict[str, Any]) -> None:
-        """Add to tuned.json, for transcribe.py."""
-        path = self.exp / "lm" / "tuned.json"
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        before[method] = {key: value for key, value in record.items() if key != "tried"}
-        path.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
-
-
-def evaluate_set(evaluation: Evaluation, subset: str, method: str) -> dict[str, Any]:
-    """Decode one set by one method and write its files; a result of the same checkpoint and settings is kept."""
-    out = evaluation.exp / f"decode_{subset}_{method}"
-    known = evaluation.known(subset)
-    if (out / "result.json").exists():
-        before: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
-        if all(before.get(key) == value for key, value in known.items()):
-            return before
-    decoder = evaluation.decoder(method)
-    utterances, log_probs = evaluation.scored(subset)
-    found = evaluation.transcripts(decoder, subset)
-    references = [u.text for u in utterances]
-    result: dict[str, Any] = {**known, "folder": out.name, "method": decoder.name, "weights": found.how}
-    result |= {"speakers": len({u.speaker for u in utterances}), "unreadable": sum(len(x) == 0 for x in log_probs)}
-    if decoder.language.lexicon:
-        result["unknown words"] = language.unknown_words(references, decoder.language.lexicon)
-    result |= error_rates(references, found.texts)
-    out.mkdir(exist_ok=True)
-    ids = [u.id for u in utterances]
-    write_trn(out / "ref.trn", ids, references)
-    write_trn(out / "hyp.trn", ids, found.texts)
-    write_errors(out / "errors.txt", list(zip(utterances, found.texts, strict=True)))
-    (out / "tuning.json").unlink(missing_ok=True)
-    if found.records:
-        (out / "tuning.json").write_text(json.dumps(found.records, indent=1) + "\n", encoding="utf-8")
-    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return result
-
-
-def heading(result: dict[str, Any], note: str) -> str:
-    """What an error rate is of: set, method, and how the weights came about."""
-    parts = [f"{result['set']} ({note})", f"{result['utterances']} utterances of {result['speakers']} speakers"]
-    parts.append(result["method"])
-    if "unknown words" in result:
-        parts[-1] += f" ({result['unknown words']:.1f} % of the words are unknown to it)"
-    if result["weights"]:
-        parts.append(result["weights"])
-    if result["unreadable"]:
-        parts.append(f"{result['unreadable']} unreadable, counted as empty")
-    return ", ".join(parts)
+        return gathered(scored(model, score, dataset, config.train.batch_seconds), utterances, len(self.tokens))
 
 
 def evaluate(path: Path, settings: Config) -> list[dict[str, Any]]:
     """Every set of ``data.test`` by every method, results in that order."""
-    evaluation = Evaluation(path, settings)
-    pairs: Sequence[tuple[str, str]] = [
-        (subset, method) for subset in settings.data.test for method in methods_of(settings.decode)
-    ]
-    results = []
-    for subset, method in pairs:
-        results.append(evaluate_set(evaluation, subset, method))
-        print(heading(results[-1], settings.data.note))
-        print(line("WER", results[-1]["WER"]))
-        print(line("CER", results[-1]["CER"]), flush=True)
-    return results
+    return evaluation.evaluate(Evaluation(path, settings), settings)
 
 
 def main() -> None:

@@ -20,10 +20,9 @@ from typing import Any
 
 import yaml
 
-import checkpoint
 import config as configs
-import environment
-from config import RECIPE, Config
+from common import checkpoint, environment
+from config import PACKAGES, RECIPE, Config
 
 STAGES = ["prepare.py", "vocabulary.py", "normalisation.py", "train.py", "evaluate.py"]
 
@@ -76,7 +75,7 @@ def outcome(config: Config) -> dict[str, Any]:
 
 def table(variants: Mapping[str, list[str]], outcomes: Mapping[str, dict[str, Any] | str], config: Config) -> str:
     """The Markdown text; losing variants and failed ones keep their rows, those to come are not there yet."""
-    run = environment.describe()
+    run = environment.describe(PACKAGES)
     rows = [
         f"- command: `{run['command']}`",
         f"- machine: {run['machine']}",

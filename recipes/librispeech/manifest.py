@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from common.checkpoint import write_atomically
+from common.recurrent import output_frames
+from common.tokens import Tokens
 from config import Config
-from model import output_frames
-from tokens import Tokens
 
 
 @dataclass(frozen=True)
 class Utterance:
     """A line of a manifest; ``duration`` in seconds."""
+
+    nouns: ClassVar[tuple[str, str]] = ("utterance", "speaker")
 
     audio_filepath: str
     duration: float
@@ -28,17 +30,9 @@ class Utterance:
     def id(self) -> str:
         return Path(self.audio_filepath).stem
 
-
-def fingerprint(utterances: Sequence[Utterance]) -> str:
-    """The same for the same utterances and texts, wherever their files lie."""
-    return hashlib.sha256("\n".join(f"{u.id} {u.text}" for u in utterances).encode()).hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: there is the old file or the new one, whole."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    @property
+    def source(self) -> str:
+        return self.speaker
 
 
 def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:

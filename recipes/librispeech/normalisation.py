@@ -16,9 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 import config as configs
+from common.checkpoint import fingerprint, write_atomically
 from config import Config
 from features import LogMel, read_audio
-from manifest import Utterance, fingerprint, read_manifests, write_atomically
+from manifest import Utterance, read_manifests
 
 LIMIT = 2000  # utterances: some hours of speech, enough for a mean of each band
 

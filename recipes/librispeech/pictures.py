@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import librosa
 import matplotlib
 import torch
 
 import numbactc
+from common.tokens import BLANK
 from features import read_audio
 from manifest import Utterance
 from recogniser import Recogniser
-from tokens import BLANK
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 N_BANDS = 80  # of the picture's spectrogram
-
-
-def plot_curves(state: dict[str, Any], path: Path) -> None:
-    """Loss of training and dev, and WER and CER of dev, over steps."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    if state["losses"]:
-        steps, losses = zip(*state["losses"], strict=True)
-        left.plot(steps, losses, color="0.7", linewidth=0.8, label="train, augmented")
-    if state["rates"]:
-        steps, loss, wer, cer = zip(*state["rates"], strict=True)
-        left.plot(steps, loss, marker=".", color="C0", label="dev, averaged weights")
-        for values, name, colour in [(wer, "WER", "C3"), (cer, "CER", "C1")]:
-            right.plot(steps, values, marker=".", color=colour, label=f"dev {name}, last {values[-1]:.1f} %")
-        right.set(xlim=(0, None), ylim=(0, 1.05 * max(wer)))
-    left.set(xlabel="step", ylabel="CTC loss (nats a token)", ylim=(0, None))
-    right.set(xlabel="step", ylabel="error rate, greedy (%)")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    figure.suptitle(f"{state['config']['name']}: {state['seconds'] / 60:.1f} minutes of training")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def plot_alignment(recogniser: Recogniser, utterance: Utterance, title: str, path: Path) -> None:

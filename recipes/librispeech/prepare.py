@@ -16,10 +16,10 @@ import soundfile
 from tqdm import tqdm
 
 import config as configs
+from common.tokens import Characters
 from config import Config
 from features import FORMATS
 from manifest import Utterance, fewest_samples, misfit, write_manifest
-from tokens import Characters
 
 
 def find_utterances(folder: Path) -> list[tuple[str, str, Path]]:

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import checkpoint
+import loading
+from common import checkpoint
 from features import LogMel
 
 
@@ -43,8 +44,8 @@ class Recogniser:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.model, self.config, self.content = checkpoint.load_model(path)
-        self.tokens, self.log_mel = checkpoint.tokens_of(self.content), checkpoint.log_mel_of(self.content)
+        self.model, self.config, self.content = loading.load_model(path)
+        self.tokens, self.log_mel = checkpoint.tokens_of(self.content), loading.log_mel_of(self.content)
         self.sample_rate = self.config.features.sample_rate
         self.frame_seconds = self.config.features.hop_length * math.prod(self.config.model.strides) / self.sample_rate
 

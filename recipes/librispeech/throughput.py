@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 import config as configs
+from common.batches import BucketSampler, collate
+from common.objective import Objective
 from config import Config
-from data import Batch, BucketSampler, collate
-from objective import Objective
-from train import data_sets
+from data import Batch
 from trainer import Trainer
 
 PACKAGES = ["numbactc", "torch"]
@@ -42,7 +42,7 @@ def drawn_batches(trainer: Trainer, count: int) -> list[Batch]:
     wanted = sorted({index for batch in chosen for index in batch})
     trainer.train_set = [trainer.train_set[index] for index in wanted]
     place = {index: k for k, index in enumerate(wanted)}
-    train_set, _ = data_sets(trainer)
+    train_set, _ = trainer.data_sets()
     return [collate([train_set[place[index]] for index in batch]) for batch in chosen]
 
 

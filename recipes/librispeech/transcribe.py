@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import argparse
 import glob
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-import language
 import numbactc
-from config import DecodeConfig
-from decoders import METHODS, Decoder, Weights, first_weights, plain
+from common import language
+from common.config import DecodeConfig
+from common.decoders import METHODS, Decoder, plain
+from common.tokens import BLANK
+from common.tuning import tuned_weights
 from numbactc import WordSpan
 from recogniser import Recogniser
-from tokens import BLANK
 
 
 def names(words: Sequence[str]) -> Iterator[str]:
@@ -36,18 +36,6 @@ def names(words: Sequence[str]) -> Iterator[str]:
             yield word
         else:
             yield from sorted(glob.glob(word, recursive=True)) or [word]
-
-
-def tuned_weights(exp: Path, decoder: Decoder) -> Weights:
-    """What stage 3 found best on dev for this method and model, else what the settings say; stderr tells which."""
-    path = exp / "lm" / "tuned.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    record = found.get(decoder.method)
-    if record and record["lm"] == decoder.language.name:
-        return Weights(**record["weights"])
-    if decoder.tuned:
-        print(f"weights of {decoder.name}: never tuned, those of the settings", file=sys.stderr)
-    return first_weights(decoder.settings)
 
 
 class Transcriber:

@@ -12,9 +12,20 @@ import json
 from collections import Counter
 
 import config as configs
+from common.checkpoint import write_atomically
+from common.tokens import Characters, Pieces, Tokens
 from config import Config
-from manifest import fewest_samples, misfit, read_manifest, read_manifests, write_atomically, write_manifest
-from tokens import Pieces, Tokens, read_tokens
+from manifest import fewest_samples, misfit, read_manifest, read_manifests, write_manifest
+
+
+def read_tokens(config: Config) -> Tokens:
+    """The tokens of a run after stage 1."""
+    if not config.data.bpe:
+        return Characters(config.data.alphabet)
+    path = config.manifests / "bpe.model"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run stage 1 (./run.sh --stage 1 --stop-stage 1)")
+    return Pieces(path.read_bytes())
 
 
 def fingerprint(config: Config) -> str:

@@ -12,6 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "librispeech"))
 
 import config as configs
+from common.config import overridden
 from tones import TEXTS, write_corpus
 
 
@@ -49,6 +50,6 @@ def tiny(recipe_home: Path) -> Callable[..., configs.Config]:
             "features.n_mels=20", "features.freq_width=2", "features.time_width=2", "optim.average=0.8",
             "train.batch_seconds=4", "train.precision=float32", "model.dropout=0.1", "decode.methods=greedy",
         ]  # fmt: skip
-        return configs.overridden(configs.Config(), [*words, *overrides])
+        return overridden(configs.Config(), [*words, *overrides])
 
     return make

@@ -21,9 +21,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "librispeech"))
 
-import checkpoint
 import config as configs
 import train
+from common import checkpoint, training
 from config import Config
 from data import Batch
 from prepare import prepare_subset
@@ -43,7 +43,7 @@ def trained(config: Config) -> Trainer:
     trainer = Trainer(config)
     trainer.resume()
     if not trainer.finished:
-        train.train(trainer)
+        training.train(trainer)
     return trainer
 
 
@@ -72,7 +72,7 @@ def kill(step: int, when: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         save(path, content)
 
-    Trainer.train_step, checkpoint.save = before, half_written  # type: ignore[method-assign]
+    Trainer.train_step, checkpoint.save = before, half_written  # type: ignore[assignment, method-assign]
 
 
 def fail(rank: int, step: int) -> None:
@@ -83,7 +83,7 @@ def fail(rank: int, step: int) -> None:
             raise MemoryError("planted")
         return train_step(self, batches, progress)
 
-    Trainer.train_step = failing  # type: ignore[method-assign]
+    Trainer.train_step = failing  # type: ignore[assignment, method-assign]
 
 
 def write_what_is_seen(home: Path) -> None:
@@ -98,7 +98,7 @@ def write_what_is_seen(home: Path) -> None:
         (home / f"seen-{self.processes.rank}.json").write_text(json.dumps(seen))
         return loss
 
-    Trainer.train_step = watched  # type: ignore[method-assign]
+    Trainer.train_step = watched  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

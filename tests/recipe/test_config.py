@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config import Config, load, overridden
+from common.config import overridden
+from config import Config, load
 from model import AcousticModel
 
 CONF = Path(__file__).resolve().parents[2] / "recipes" / "librispeech" / "conf"

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 import synthesise
+from common.batches import BucketSampler
 from config import Config
-from data import BucketSampler
 from features import read_audio
 from manifest import read_manifests
 from prepare import prepare_subset

@@ -11,12 +11,13 @@ import pytest
 import soundfile
 import torch
 
+from common.batches import collate, load
+from common.tokens import Characters
 from config import Config
-from data import Batch, SpeechDataset, collate, kept_in_memory, load
+from data import Batch, SpeechDataset, kept_in_memory
 from features import LogMel
 from manifest import Utterance, read_manifests
 from prepare import prepare_subset
-from tokens import Characters
 from tones import TEXTS, tones
 
 Make = Callable[..., Config]
@@ -160,5 +161,5 @@ def test_reading_ahead_leaves_the_global_generator_alone(tiny: Make) -> None:
 
 
 def test_an_empty_batch_is_as_good_as_another_to_a_device() -> None:
-    batch = collate([]).to(torch.device("cpu"))
+    batch: Batch = collate([]).to(torch.device("cpu"))
     assert batch.utterances == [] and math.prod(batch.inputs.shape) == 0

@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 import evaluate
-import language
-import tuning
-from config import Config, DecodeConfig
-from decoders import Decoder, Weights, first_weights, greedy, methods_of
+from common import language, tuning
+from common.config import DecodeConfig
+from common.decoders import Decoder, Weights, first_weights, greedy, methods_of
+from common.evaluation import evaluate_set
+from common.rates import read_trn, worst, write_trn
+from common.scores import Scored
+from common.tokens import Characters, Pieces
+from common.tuning import GRIDS, Tuning, across_halves, halves, search
+from config import Config
 from evaluate import Evaluation
 from manifest import Utterance, read_manifests
 from numbactc import NgramLM
-from rates import read_trn, worst, write_trn
-from scores import Scored, score_all
-from tokens import Characters, Pieces
 from tones import TEXTS, write_corpus
-from tuning import GRIDS, Tuning, across_halves, halves, search
 from untrained import untrained
 
 Make = Callable[..., Config]
@@ -210,10 +211,10 @@ def test_transcripts_are_the_same_alone_and_in_batches_of_32(tiny: Make) -> None
     results, hypotheses, scores = [], [], []
     for seconds in (0.001, 1000.0):
         evaluation = Evaluation(path, config)
-        evaluation.config.train.batch_seconds = seconds
+        evaluation.recogniser.config.train.batch_seconds = seconds
         scores.append(evaluation.scored("many").log_probs)
         for method in ("greedy", "beam"):
-            results.append(evaluate.evaluate_set(evaluation, "many", method))
+            results.append(evaluate_set(evaluation, "many", method))
             out = config.exp / f"decode_many_{method}"
             hypotheses.append(read_trn(out / "hyp.trn"))
             (out / "result.json").unlink()
@@ -249,7 +250,7 @@ def test_every_method_is_written_kept_and_made_anew_where_settings_change(
     assert json.loads((config.exp / "lm" / "tuned.json").read_text())["words"]["speakers"] == ["7", "8"]
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate, "score_all", lambda *_: pytest.fail("scored again"))
+        patched.setattr(Evaluation, "score", lambda *_: pytest.fail("scored again"))
         assert evaluate.evaluate(path, config) == results
     again = evaluate.evaluate(path, tiny(*words, "decode.tune=false"))
     assert again[1]["weights"] == again[3]["weights"] == "weights of the configuration"
@@ -266,7 +267,7 @@ def test_what_cannot_be_read_has_no_frames_and_is_named(tiny: Make, capsys: pyte
     evaluation = Evaluation(untrained(config), config)
     some = read_manifests(config, ["test"])
     Path(some[2].audio_filepath).unlink()
-    scored = score_all(evaluation.recogniser, some)
+    scored = evaluation.score(some)
     assert [len(frames) == 0 for frames in scored.log_probs] == [k == 2 for k in range(len(some))]
     assert f"left out {some[2].audio_filepath}" in capsys.readouterr().out
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-import checkpoint
+from common import checkpoint
 from config import Config
 from runs import command, prepared, trained, write_what_is_seen
 from trainer import Trainer

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-import checkpoint
 import experiments
 import throughput
-from config import RECIPE, Config, overridden
+from common import checkpoint
+from common.config import overridden
+from common.trainer import log
+from config import RECIPE, Config
 from data import Batch
 from experiments import read_variants, table
 from runs import prepared
-from trainer import Trainer, log
+from trainer import Trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),

@@ -14,7 +14,8 @@ import torchaudio
 
 import normalisation
 from augmentation import Noise, SpecAugment, change_speed, stretch
-from config import Config, DataConfig, FeatureConfig, overridden
+from common.config import overridden
+from config import Config, DataConfig, FeatureConfig
 from features import LogMel, mirrored, read_audio
 from manifest import Utterance
 from tones import tones

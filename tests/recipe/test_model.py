@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from config import Config, overridden
-from model import AcousticModel, output_frames
-from tokens import BLANK
+from common.config import overridden
+from common.recurrent import output_frames
+from common.tokens import BLANK
+from config import Config
+from model import AcousticModel
 
 OPTIONS = [
     "model.strides=[2,2]",

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from config import LossConfig
+from common.config import LossConfig
+from common.objective import Objective, disagreement
 from data import Batch
 from manifest import Utterance
-from objective import Objective, disagreement
 
 T, N, C = 12, 3, 5
 LENGTHS = torch.tensor([12, 7, 9])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import checkpoint
+from common import checkpoint
 from config import Config
 from runs import command, prepared, trained
 

@@ -8,14 +8,17 @@ import random
 
 import pytest
 
+from common.rates import error_rates, line
 from config import Config
 from grammar import KINDS, number, ordinal, sentence, spelled
-from rates import error_rates, line
 
 ALPHABET = Config().data.alphabet
 
 
-@pytest.mark.parametrize("module", ["config", "tokens", "grammar", "model", "rates", "synthesise"])
+MODULES = ["common.rates", "common.recurrent", "common.tokens", "config", "grammar", "synthesise"]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples_of_the_docstrings(module: str) -> None:
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted > 0

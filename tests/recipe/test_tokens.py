@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-import checkpoint
+import loading
 import vocabulary
+from common import checkpoint
+from common.tokens import Characters, Pieces, Tokens, restored
 from config import Config
 from manifest import read_manifests
 from numbactc import TokenSpan
 from prepare import prepare_subset
-from tokens import Characters, Pieces, Tokens, read_tokens, restored
 from tones import TEXTS
+from vocabulary import read_tokens
 
 Make = Callable[..., Config]
 ALPHABET = Config().data.alphabet
@@ -161,11 +163,11 @@ def test_a_checkpoint_alone_knows_its_pieces(tiny: Make, monkeypatch: pytest.Mon
     config = prepared(tiny("data.bpe=32"))
     stage_1(config, monkeypatch)
     tokens = read_tokens(config)
-    model = checkpoint.build_model(config, tokens)
+    model = loading.build_model(config, tokens)
     content = {"config": config.to_dict(), "tokens": tokens.state(), "model": model.state_dict()}
     checkpoint.save(tmp_path / "x.pt", content)
     shutil.rmtree(config.manifests)
-    loaded, _, content = checkpoint.load_model(tmp_path / "x.pt")
+    loaded, _, content = loading.load_model(tmp_path / "x.pt")
     assert loaded.head.out_features == 32
     assert checkpoint.tokens_of(content).labels == tokens.labels
 

@@ -13,21 +13,22 @@ from pathlib import Path
 import pytest
 import torch
 
-import checkpoint
 import evaluate
 import report
+from common import checkpoint
+from common.batches import collate
+from common.optimisation import averaging, learning_rate
+from common.rates import line, read_trn
 from config import Config
-from data import Batch, SpeechDataset, collate
+from data import Batch, SpeechDataset
 from features import LogMel
 from manifest import read_manifests
-from optimisation import averaging, learning_rate
 from prepare import prepare_subset
-from rates import line, read_trn
 from runs import prepared, trained
-from tokens import read_tokens
 from tones import TEXTS
 from trainer import Trainer
 from transcribe import Transcriber
+from vocabulary import read_tokens
 
 Make = Callable[..., Config]
 pytestmark = [
@@ -230,8 +231,9 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(tiny: Make, op
 
 
 def test_patience_ends_a_run_that_no_longer_improves(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = iter([120.0, 60.0, 50.0, 70.0, 50.0, 60.0, 60.0, 40.0])
-    monkeypatch.setattr("trainer.error_rates", lambda *_: {"WER": {"percent": next(errors)}, "CER": {"percent": 10.0}})
+    errors = [120.0, 60.0, 50.0, 70.0, 50.0, 60.0, 60.0, 40.0]
+    found = ({"WER": {"percent": error}, "CER": {"percent": 10.0}} for error in errors)
+    monkeypatch.setattr("common.trainer.error_rates", lambda *_: next(found))
     config = prepared(tiny("train.epochs=8", "train.patience=2"))
     trainer = trained(config)
     assert [wer for _, _, wer, _ in trainer.rates] == [120.0, 60.0, 50.0, 70.0, 50.0, 60.0, 60.0]

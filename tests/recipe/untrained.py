@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-import checkpoint
+import loading
+from common import checkpoint
 from config import Config
 from prepare import prepare_subset
-from tokens import read_tokens
+from vocabulary import read_tokens
 
 
 def untrained(config: Config, seed: int = 0) -> Path:
@@ -19,7 +20,7 @@ def untrained(config: Config, seed: int = 0) -> Path:
         prepare_subset(subset, config)
     torch.manual_seed(seed)
     tokens = read_tokens(config)
-    model = checkpoint.build_model(config, tokens)
+    model = loading.build_model(config, tokens)
     with torch.no_grad():
         model.head.weight *= 5
         model.head.bias[tokens.encode(" ")[0]] += 3.0  # or there would hardly be words

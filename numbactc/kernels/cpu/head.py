@@ -94,4 +94,5 @@ def finish(
     if room:
         for n in some:
             if np.isfinite(losses[n]):
-                coefficients[n, : input_lengths[n], : class_counts[n]] -= scores[n, : input_lengths[n], : class_counts[n]]
+                T, K = input_lengths[n], class_counts[n]
+                coefficients[n, :T, :K] -= scores[n, :T, :K]

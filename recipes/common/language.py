@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from config import DecodeConfig
+from common.config import DecodeConfig
+from common.tokens import Tokens
 from numbactc import Lexicon, NgramLM
-from tokens import Tokens
 
 MARKS = {"<s>", "</s>", "<unk>", "<S>", "</S>", "<UNK>"}
 

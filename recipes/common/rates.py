@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jiwer
 
-from manifest import Utterance
-
-Decoded = Sequence[tuple[Utterance, str]]
+from common.batches import E, Example
 
 
 def error_rates(references: list[str], hypotheses: list[str]) -> dict[str, dict[str, float]]:
@@ -38,6 +37,14 @@ def line(name: str, rate: dict[str, float]) -> str:
     return f"%{name} {rate['percent']:.2f} [ {counts} ]"
 
 
+def figures(result: dict[str, Any]) -> list[str]:
+    """The lines of a result: how many of its texts are right to the last character, where that is counted; WER; CER."""
+    rows = [line("WER", result["WER"]), line("CER", result["CER"])]
+    if exact := result.get("exact"):
+        rows.insert(0, f"exact match {exact['percent']:.2f} % [ {exact['right']} / {exact['total']} ]")
+    return rows
+
+
 def write_trn(path: Path, ids: Sequence[str], texts: Sequence[str]) -> None:
     """sclite's format: a line each, the text, then the utterance's id in parentheses."""
     rows = [f"{text} ({name})\n" for name, text in zip(ids, texts, strict=True)]
@@ -50,7 +57,7 @@ def read_trn(path: Path) -> dict[str, str]:
     return {name.removesuffix(")"): text for text, _, name in rows}
 
 
-def worst(decoded: Decoded, limit: int) -> list[tuple[Utterance, jiwer.WordOutput]]:
+def worst(decoded: Sequence[tuple[E, str]], limit: int) -> list[tuple[E, jiwer.WordOutput]]:
     """At most ``limit`` utterances with errors, those with most word errors first."""
     scored = [(utterance, jiwer.process_words(utterance.text, hypothesis)) for utterance, hypothesis in decoded]
     wrong = [(utterance, out) for utterance, out in scored if out.wer > 0]
@@ -58,14 +65,14 @@ def worst(decoded: Decoded, limit: int) -> list[tuple[Utterance, jiwer.WordOutpu
     return wrong[:limit]
 
 
-def aligned(utterance: Utterance, out: jiwer.WordOutput) -> str:
+def aligned(utterance: Example, out: jiwer.WordOutput) -> str:
     """An utterance's name and WER, and under it reference and hypothesis, word by word."""
     shown = jiwer.visualize_alignment(out, show_measures=False, skip_correct=False)
     rows = [row for row in shown.splitlines() if row[:4] in ("REF:", "HYP:", "    ")]
-    return "\n".join([f"{utterance.id}  speaker {utterance.speaker}  WER {100 * out.wer:.0f} %", *rows])
+    return "\n".join([f"{utterance.id}  {utterance.nouns[1]} {utterance.source}  WER {100 * out.wer:.0f} %", *rows])
 
 
-def write_errors(path: Path, decoded: Decoded, limit: int = 50) -> None:
+def write_errors(path: Path, decoded: Sequence[tuple[E, str]], limit: int = 50) -> None:
     """The utterances with most word errors, aligned word by word."""
     text = "".join(f"{aligned(utterance, out)}\n\n" for utterance, out in worst(decoded, limit))
     path.write_text(text, encoding="utf-8")

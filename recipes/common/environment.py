@@ -6,12 +6,13 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
-PACKAGES = ["numbactc", "numba", "torch", "torchaudio", "jiwer"]
+PACKAGES = ["numbactc", "numba", "torch"]
 
 
 def processor() -> str:
@@ -39,11 +40,15 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def describe() -> dict[str, str]:
-    """Plain text a checkpoint can hold; taken when a run starts, since the tree may change before it is reported."""
+def describe(others: Sequence[str] = ()) -> dict[str, str]:
+    """Plain text a checkpoint can hold; taken when a run starts, since the tree may change before it is reported.
+
+    ``others`` are packages whose versions matter beside ``PACKAGES``.
+    """
+    versions = [f"{package} {version(package)}" for package in [*PACKAGES, *others]]
     return {
         "command": os.environ.get("RECIPE_COMMAND", "python " + " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "machine": f"{processor()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.system()}",
-        "versions": ", ".join([f"Python {platform.python_version()}", *[f"{p} {version(p)}" for p in PACKAGES]]),
+        "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
         "commit": commit(),
     }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from decoders import Decoder, Weights, first_weights
-from manifest import Utterance
-from rates import error_rates
-from scores import Scored
+from common.batches import Example
+from common.decoders import Decoder, Weights, first_weights
+from common.rates import error_rates
+from common.scores import Scored
 
 GRIDS: dict[str, tuple[float, ...]] = {
     "lm_weight": (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4),
@@ -80,15 +83,15 @@ class Tuning:
             return rates["WER"]["percent"], rates["CER"]["percent"]
 
         best, tried = search(first_weights(self.decoder.settings), self.decoder.tuned, rate)
-        speakers = sorted({self.dev.utterances[i].speaker for i in chosen})
-        record = {"lm": self.decoder.language.name, "tuned on": self.name, "speakers": speakers}
+        sources = sorted({self.dev.utterances[i].source for i in chosen})
+        record = {"lm": self.decoder.language.name, "tuned on": self.name, f"{self.dev.noun}s": sources}
         return Tuned(best, {**record, "weights": asdict(best), "tried": tried})
 
 
-def halves(utterances: Sequence[Utterance]) -> tuple[list[int], list[int]]:
+def halves(utterances: Sequence[Example]) -> tuple[list[int], list[int]]:
     """Indexes of the utterances of every other speaker, and those of the speakers between; no speaker is in both."""
-    even = set(sorted({u.speaker for u in utterances})[::2])
-    inside = [u.speaker in even for u in utterances]
+    even = set(sorted({u.source for u in utterances})[::2])
+    inside = [u.source in even for u in utterances]
     return [i for i, is_in in enumerate(inside) if is_in], [i for i, is_in in enumerate(inside) if not is_in]
 
 
@@ -108,8 +111,20 @@ def across_halves(tuning: Tuning) -> Transcripts:
     first, second = halves(utterances)
     for here, there in ((first, second), (second, first)):
         tuned = tuning.best(there)
-        records.append({"decoded": sorted({utterances[i].speaker for i in here}), **tuned.record})
+        records.append({"decoded": sorted({utterances[i].source for i in here}), **tuned.record})
         found = tuning.texts(tuned.weights)
         for i in here:
             texts[i] = found[i]
-    return Transcripts(texts, "weights for each half of its speakers tuned on the other half", records)
+    return Transcripts(texts, f"weights for each half of its {tuning.dev.noun}s tuned on the other half", records)
+
+
+def tuned_weights(exp: Path, decoder: Decoder) -> Weights:
+    """What stage 3 found best on dev for this method and model, else what the settings say; stderr tells which."""
+    path = exp / "lm" / "tuned.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = found.get(decoder.method)
+    if record and record["lm"] == decoder.language.name:
+        return Weights(**record["weights"])
+    if decoder.tuned:
+        print(f"weights of {decoder.name}: never tuned, those of the settings", file=sys.stderr)
+    return first_weights(decoder.settings)

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from config import LossConfig
-from data import Batch
-from model import valid_frames
+from common.batches import Batch, E, valid_frames
+from common.config import LossConfig
+from common.tokens import BLANK
 from numbactc import ctc_loss_with_logits
-from tokens import BLANK
 
 
 def disagreement(logits: Tensor, input_lengths: Tensor) -> Tensor:
@@ -54,7 +53,7 @@ class Objective:
         self.config = config
         self.views = 2 if config.consistency > 0 else 1
 
-    def ctc(self, logits: Tensor, batch: Batch, input_lengths: Tensor) -> Tensor:
+    def ctc(self, logits: Tensor, batch: Batch[E], input_lengths: Tensor) -> Tensor:
         """CTC of (T, V * N, C) logits of a batch of N utterances, once a view: (V * N,) nats a label."""
         views = logits.shape[1] // len(batch.utterances)
         targets, target_lengths = batch.targets.repeat(views), batch.target_lengths.repeat(views)
@@ -65,8 +64,8 @@ class Objective:
             losses = ctc_loss_with_logits(logits, targets, input_lengths, target_lengths, BLANK, reduction="none")
         return losses / target_lengths.clamp(min=1)
 
-    def __call__(self, scores: list[Tensor], batch: Batch, input_lengths: Tensor) -> Tensor:
-        """``scores`` as AcousticModel.all_scores gives them for ``views`` copies of the batch, to losses (N,)."""
+    def __call__(self, scores: list[Tensor], batch: Batch[E], input_lengths: Tensor) -> Tensor:
+        """``scores`` as a model's ``all_scores`` gives them for ``views`` copies of the batch, to losses (N,)."""
         *inter, last = (self.ctc(logits, batch, input_lengths) for logits in scores)
         if inter:
             weight = self.config.inter_weight

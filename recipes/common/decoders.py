@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 import numbactc
-from config import DecodeConfig
-from language import Language
-from tokens import BLANK, Tokens
+from common.config import DecodeConfig
+from common.language import Language
+from common.tokens import BLANK, Tokens
 
 METHODS = ("greedy", "beam", "words", "tokens", "arpa")
 GROUP = 64  # utterances that are padded to one tensor

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import config as configs
-from config import Config
-from features import LogMel
-from model import AcousticModel
-from tokens import Tokens, restored
+from common.batches import Example
+from common.config import Settings
+from common.tokens import Tokens, restored
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside ``path``, then rename: there is the old file or the new one, whole."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -28,30 +35,17 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def build_model(config: Config, tokens: Tokens) -> AcousticModel:
-    return AcousticModel(config.features, config.model, len(tokens))
-
-
 def tokens_of(content: dict[str, Any]) -> Tokens:
     """What the classes of a checkpoint's model write."""
     return restored(content.get("tokens") or {"alphabet": content["config"]["data"]["alphabet"]})
 
 
-def log_mel_of(content: dict[str, Any]) -> LogMel:
-    """The features that a checkpoint's model was trained on."""
-    return LogMel(configs.from_dict(content["config"]).features, content.get("statistics"))
+def fingerprint(utterances: Sequence[Example]) -> str:
+    """The same for the same utterances and texts, wherever their files lie."""
+    return hashlib.sha256("\n".join(f"{u.id} {u.text}" for u in utterances).encode()).hexdigest()
 
 
-def load_model(path: str | Path) -> tuple[AcousticModel, Config, dict[str, Any]]:
-    """The model with its averaged weights, ready to score; the settings it was trained with; the whole checkpoint."""
-    content = load(path)
-    config = configs.from_dict(content["config"])
-    model = build_model(config, tokens_of(content))
-    model.load_state_dict(content["model"])
-    return model.eval(), config, content
-
-
-def must_match(saved: dict[str, Any], config: Config, path: Path) -> None:
+def must_match(saved: dict[str, Any], config: Settings, path: Path) -> None:
     """Raise unless ``saved`` settings are those of ``config``; budgets, decoding, the data's place may differ."""
     free = {"data.root", "data.note", "data.in_memory", "data.memory_gb", "data.workers"}
     free |= {

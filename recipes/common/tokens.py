@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from config import Config
 from numbactc import TokenSpan, WordSpan, group_words
 
 BLANK = 0
@@ -163,13 +162,3 @@ class Pieces(Tokens):
 def restored(state: dict[str, Any]) -> Tokens:
     """The tokens whose ``state`` a checkpoint holds."""
     return Pieces(state["bpe"]) if "bpe" in state else Characters(state["alphabet"])
-
-
-def read_tokens(config: Config) -> Tokens:
-    """The tokens of a run after stage 1."""
-    if not config.data.bpe:
-        return Characters(config.data.alphabet)
-    path = config.manifests / "bpe.model"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run stage 1 (./run.sh --stage 1 --stop-stage 1)")
-    return Pieces(path.read_bytes())
