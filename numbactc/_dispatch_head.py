@@ -94,14 +94,15 @@ class Batch:
 
     def finish(self) -> Saved:
         """When all rows have been read."""
-        from numbactc.kernels.cpu import head
+        from numbactc.kernels.cpu import head, lattice
 
+        room = lattice.CHECKPOINT_BYTES if self.keep else 0
         _, starts, input_lengths, target_lengths, _ = self.targets
         losses = np.empty(starts.size)
 
         def run(some: np.ndarray) -> None:
             head.finish(
-                self.slots, starts, input_lengths, target_lengths, self.keep, some, losses, self.coefficients,
+                self.slots, starts, input_lengths, target_lengths, room, some, losses, self.coefficients,
                 *self.rows,
             )  # fmt: skip
 
