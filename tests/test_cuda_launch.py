@@ -221,25 +221,6 @@ def test_what_an_alignment_costs_the_host(driver: Path, tmp_path: Path) -> None:
     assert calls <= 200
 
 
-def test_targets_have_memory_inside_torch_func() -> None:
-    """Tensors that are made there are wrapped, and a wrapper has none."""
-    import torch
-
-    from numbactc import _dispatch_cuda
-
-    seen: list[int] = []
-
-    def function(scores: torch.Tensor) -> torch.Tensor:
-        problem = _dispatch_cuda.prepare(scores, torch.tensor([[1, 2]]), [4], [2], 0, True, False, False)
-        assert problem.targets is not None
-        seen.extend(tensor.data_ptr() for tensor in problem.targets[:3])
-        return scores.sum()
-
-    torch.func.grad(function)(torch.randn(4, 1, 3))
-    assert all(seen)
-    assert len(seen) == 3
-
-
 def test_warm_start_imports_no_compiler(driver: Path, warm_cache: Path) -> None:
     script = (
         "launch.start(prepare, launch.Where(0, 0x1230), *arguments)\n"
