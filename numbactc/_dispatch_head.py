@@ -11,6 +11,9 @@ from numbactc import _memory, _threads
 from numbactc._dispatch import Problem
 from numbactc._views import flat_view, recycled
 
+KNOWS_LENGTHS = True
+"""Chunks are of the utterances that are asked for, and of their frames alone."""
+
 PIECES_PER_THREAD = 2
 
 
@@ -143,6 +146,12 @@ def chunks(batch: Batch | Saved, chosen: Tensor, frames: int, time_inner: bool, 
     ]
 
 
+def take(rows: Tensor, chunk: Chunk) -> Tensor:
+    """Those of a chunk, of all rows (T * N, ...) in the order of memory."""
+    places = chunk.places
+    return rows[places] if isinstance(places, slice) else rows.index_select(0, places)
+
+
 def read_again(logits: Tensor, chunk: Chunk, weights: Tensor, saved: Saved) -> None:
     """As `Batch.read` of the same logits, with other weights."""
     none = np.empty((0, 0, 0), saved.row_stats.numpy().dtype)
@@ -204,3 +213,21 @@ def add_sparse(
                 of_weight.index_add_(0, classes, part.t() @ hidden[:frames, n].to(part.dtype))
             if of_bias is not None:
                 of_bias.index_add_(0, classes, part.sum(0))
+
+
+def fake_saved(hidden: Tensor, targets: Tensor, unbatched: bool, real: torch.dtype) -> list[Tensor]:
+    """What `Batch.finish` saves without values, for torch.compile; the number of classes follows from the labels."""
+    T, N, _ = hidden.shape
+    columns = torch.library.get_ctx().new_dynamic_size()
+    counts = hidden.new_empty(N, dtype=torch.int64)
+    return list(
+        Saved(
+            losses=hidden.new_empty(N, dtype=torch.float64),
+            input_lengths=counts,
+            row_stats=hidden.new_empty(N, 2, T, dtype=real),
+            class_counts=counts.new_empty(N),
+            classes=counts.new_empty(N, columns),
+            coefficients=hidden.new_empty(N, T, columns, dtype=real),
+            has_path=hidden.new_empty(N, dtype=torch.bool),
+        )
+    )

@@ -7,12 +7,13 @@ The target's classes are few; their part is added after the recursion. See `kern
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from types import ModuleType
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from numbactc import _dispatch, _dispatch_head
+from numbactc import _devices, _dispatch, _dispatch_head
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -26,7 +27,7 @@ CLASSES_AT_ONCE = 4096
 class Call(NamedTuple):
     """What is asked about some hidden states."""
 
-    problem: _dispatch.Problem
+    problem: _devices.Problem
     reduction: str
     zero_infinity: bool
     dtype: torch.dtype
@@ -56,10 +57,19 @@ def prepare(
     logits = hidden.new_empty(1, dtype=dtype).expand(*hidden.shape[:2], len(weight))
     while isinstance(targets, Tensor) and torch._C._functorch.is_gradtrackingtensor(targets):
         targets = torch._C._functorch.get_unwrapped(targets)  # made inside torch.func.grad: the wrapper has no memory
-    problem = _dispatch.prepare(
+    problem = _devices.prepare(
         logits, targets, input_lengths, target_lengths, blank, normalise=True, unbatched=unbatched, check=False
     )
     return Call(problem, reduction, zero_infinity, dtype, chunk_bytes)
+
+
+def of(hidden: Tensor) -> ModuleType:
+    """`_dispatch_head`, or on a GPU `_dispatch_head_cuda`, whose functions are the same."""
+    if _devices.of(hidden) is _dispatch:
+        return _dispatch_head
+    from numbactc import _dispatch_head_cuda
+
+    return _dispatch_head_cuda
 
 
 def real_of(dtype: torch.dtype) -> torch.dtype:
@@ -75,7 +85,7 @@ class Projection:
     """
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, call: Call) -> None:
-        self.hidden, self.real = hidden.detach(), call.real
+        self.hidden, self.real, self.dispatch = hidden.detach(), call.real, of(hidden)
         self.time_inner = hidden.stride(0) < hidden.stride(1)
         self.rows = self._rows_of(self.hidden)
         self.weight = weight.detach().to(call.dtype)
@@ -88,14 +98,16 @@ class Projection:
 
     def chunks(self, batch: Any, chosen: Tensor) -> list[Any]:
         """The frames of the chosen utterances; `batch` has lengths."""
-        return _dispatch_head.chunks(batch, chosen, self.hidden.shape[0], self.time_inner, self.rows_at_once)
+        T = self.hidden.shape[0]
+        found: list[Any] = self.dispatch.chunks(batch, chosen, T, self.time_inner, self.rows_at_once)
+        return found
 
     def sweep(self, chunks: list[Any], visit: Callable[[Tensor, Any], None], gradients: Gradients) -> None:
         """Have each chunk's logits visited; what they are then is the gradient by them, and is added to the others."""
         of_hidden, of_weight, of_bias = gradients
-        memory = _dispatch_head.memory(self.weight, max((chunk.size for chunk in chunks), default=0))
+        memory = self.dispatch.memory(self.weight, max((chunk.size for chunk in chunks), default=0))
         for chunk in chunks:
-            rows, logits = _take(self.rows, chunk.places).to(self.weight.dtype), memory[: chunk.size]
+            rows, logits = self.dispatch.take(self.rows, chunk).to(self.weight.dtype), memory[: chunk.size]
             if self.bias is None:
                 torch.mm(rows, self.weight.t(), out=logits)
             else:
@@ -118,10 +130,6 @@ class Projection:
         if of_hidden is not None:
             of_hidden = of_hidden.view(N, T, H).transpose(0, 1) if self.time_inner else of_hidden.view(T, N, H)
         return [of_hidden, of_weight, of_bias]
-
-
-def _take(rows: Tensor, places: slice | Tensor) -> Tensor:
-    return rows[places] if isinstance(places, slice) else rows.index_select(0, places)
 
 
 def _put_product(rows: Tensor, places: slice | Tensor, left: Tensor, right: Tensor) -> None:
@@ -168,12 +176,21 @@ def _slopes(call: Call, has_path: Tensor, given: Tensor | None = None) -> Slopes
     return Slopes((slopes / scale).masked_fill(~has_path, 0.0).to(call.real), scale.to(call.real))
 
 
+def _dense(projection: Projection, saved: Any, weights: Tensor, wanted: tuple[bool, ...]) -> Gradients:
+    """The dense parts of gradients, from another sweep."""
+    dense, again = projection.zeros(wanted), projection.dispatch.read_again
+    chunks = projection.chunks(saved, weights != 0)
+    projection.sweep(chunks, lambda logits, chunk: again(logits, chunk, weights, saved), dense)
+    return dense
+
+
 def _without_autocast(function: Callable[P, Result]) -> Callable[P, Result]:
     """What is done in which precision is said here, product by product."""
 
     @wraps(function)
     def plain(*arguments: P.args, **options: P.kwargs) -> Result:
-        with torch.autocast("cpu", enabled=False):
+        hidden = cast(Tensor, arguments[0])
+        with torch.autocast(hidden.device.type, enabled=False):
             return function(*arguments, **options)
 
     return plain
@@ -185,19 +202,22 @@ def forward(
 ) -> tuple[Tensor, list[Tensor], Gradients | None]:
     """The result; if a gradient is wanted, what `backward` needs; and with `ahead` the dense parts of gradients."""
     projection, keep = Projection(hidden, weight, bias, call), any(wanted)
-    batch = _dispatch_head.Batch(call.problem, hidden.shape[0], len(weight), call.real, keep)
+    dispatch = projection.dispatch
+    batch = dispatch.Batch(call.problem, hidden.shape[0], len(weight), call.real, keep)
     weights, dense = None, None
     if keep and ahead and call.reduction != "none":
         weights, dense = _slopes(call, batch.fits).weights, projection.zeros(wanted)
     nothing: Gradients = [None, None, None]
     fitting = projection.chunks(batch, batch.fits)
     projection.sweep(fitting, lambda logits, chunk: batch.read(logits, chunk, weights), dense or nothing)
-    # these have no path, but may be NaN
-    others = projection.chunks(batch, ~batch.fits)
-    projection.sweep(others, lambda logits, chunk: batch.read(logits, chunk, None), nothing)
+    if dispatch.KNOWS_LENGTHS:
+        # these have no path, but may be NaN
+        others = projection.chunks(batch, ~batch.fits)
+        projection.sweep(others, lambda logits, chunk: batch.read(logits, chunk, None), nothing)
     saved = batch.finish()
-    if batch.fits_less_than_thought(saved):
-        dense = None  # an utterance's part cannot be taken out of a sum
+    if dense and batch.fits_less_than_thought(saved):
+        # an utterance's part cannot be taken out of a sum
+        dense = _dense(projection, saved, _slopes(call, saved.has_path).weights, wanted)
     # a copy, for float64 losses that are not reduced would be what backward reads
     return call.reduce(saved.losses.clone()), list(saved) if keep else [], dense
 
@@ -214,17 +234,14 @@ def backward(
         kept, dense: from `forward`. The latter is used up; where it is None, another sweep makes it.
     """
     projection = Projection(hidden, weight, bias, call)
-    saved = _dispatch_head.Saved(*kept)
+    saved = projection.dispatch.Saved(*kept)
     if call.reduction == "none":
         weights, scale = _slopes(call, saved.has_path, grad)
     else:
         weights, scale = _slopes(call, saved.has_path)
         scale = scale * grad
     if dense is None:
-        dense = projection.zeros(wanted)
-        chunks = projection.chunks(saved, weights != 0)
-        again = _dispatch_head.read_again
-        projection.sweep(chunks, lambda logits, chunk: again(logits, chunk, weights, saved), dense)
-    _dispatch_head.add_sparse(projection.hidden, projection.weight, saved, weights, scale, dense)
+        dense = _dense(projection, saved, weights, wanted)
+    projection.dispatch.add_sparse(projection.hidden, projection.weight, saved, weights, scale, dense)
     inputs = hidden, weight, bias
     return [None if g is None else g.to(x.dtype) for g, x in zip(dense, inputs, strict=True)]  # type: ignore[union-attr]

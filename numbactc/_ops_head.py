@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from numbactc import _dispatch, _dispatch_head, _head
-from numbactc._validation import NO_SECOND_DERIVATIVE, Lengths, Targets
+from numbactc import _head
+from numbactc._validation import NO_SECOND_DERIVATIVE, Lengths
 
 _library = torch.library.Library("numbactc", "FRAGMENT")
 _library.define(
@@ -33,6 +32,16 @@ def linear_ctc(
     return result
 
 
+class Counted:
+    """A problem as far as backward asks for it."""
+
+    def __init__(self, counts: Tensor) -> None:
+        self.counts = counts
+
+    def label_counts(self) -> Tensor:
+        return self.counts
+
+
 def _forward(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, input_lengths: Tensor,
     target_lengths: Tensor, blank: int, unbatched: bool, reduction: str, zero_infinity: bool, dtype: torch.dtype,
@@ -50,9 +59,7 @@ def _backward(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor, label_counts: Tensor, kept: list[Tensor],
     dense: list[Tensor], reduction: str, dtype: torch.dtype, chunk_bytes: int, wanted: list[bool],
 ) -> list[Tensor]:  # fmt: skip
-    none = np.empty(0, np.int64)
-    asked = _dispatch.Problem(Targets(none, none, none, label_counts.numpy(), 0), normalise=True)
-    call = _head.Call(asked, reduction, False, dtype, chunk_bytes)
+    call = _head.Call(Counted(label_counts), reduction, False, dtype, chunk_bytes)
     # an operator may not use up what it is given
     given = iter(dense)
     parts = [next(given).clone() if want else None for want in wanted] if dense else None
@@ -65,23 +72,14 @@ def _fake_forward(
     target_lengths: Tensor, blank: int, unbatched: bool, reduction: str, zero_infinity: bool, dtype: torch.dtype,
     chunk_bytes: int, wanted: list[bool],
 ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
-    T, N, _ = hidden.shape
+    N = hidden.shape[1]
     real = _head.real_of(dtype)
     result = hidden.new_empty((N,) if reduction == "none" else (), dtype=real)
     counts = hidden.new_empty(N, dtype=torch.int64)
     if not any(wanted):
         return result, counts, [], []
-    columns = torch.library.get_ctx().new_dynamic_size()
-    kept = _dispatch_head.Saved(
-        losses=hidden.new_empty(N, dtype=torch.float64),
-        input_lengths=counts.new_empty(N),
-        row_stats=hidden.new_empty(N, 2, T, dtype=real),
-        class_counts=counts.new_empty(N),
-        classes=counts.new_empty(N, columns),
-        coefficients=hidden.new_empty(N, T, columns, dtype=real),
-        has_path=hidden.new_empty(N, dtype=torch.bool),
-    )
-    return result, counts, list(kept), [] if reduction == "none" else _like(hidden, weight, [real] * 3, wanted)
+    kept = _head.of(hidden).fake_saved(hidden, targets, unbatched, real)
+    return result, counts, kept, [] if reduction == "none" else _like(hidden, weight, [real] * 3, wanted)
 
 
 def _fake_backward(
@@ -124,8 +122,9 @@ def _refuse(ctx: Any, grad: Tensor) -> Any:
     raise RuntimeError(NO_SECOND_DERIVATIVE)
 
 
-_library.impl("linear_ctc", _forward, "CPU")
-_library.impl("linear_ctc_gradient", _backward, "CPU")
+for device in ("CPU", "CUDA"):
+    _library.impl("linear_ctc", _forward, device)
+    _library.impl("linear_ctc_gradient", _backward, device)
 torch.library.register_fake("numbactc::linear_ctc", _fake_forward, lib=_library)
 torch.library.register_fake("numbactc::linear_ctc_gradient", _fake_backward, lib=_library)
 torch.library.register_autograd("numbactc::linear_ctc", _differentiate, setup_context=_keep_for_backward, lib=_library)

@@ -40,8 +40,9 @@ def linear_ctc_loss(
     the target's classes, at most L + 1 a frame, are added. No product is done twice; but see reduction.
 
     Args:
-        hidden: (T, N, H), or (T, H) for a single utterance, float32, float64, bfloat16 or float16, on the CPU, with
-            any strides: what the layer before a model's last one gives. T frames, N utterances, H features.
+        hidden: (T, N, H), or (T, H) for a single utterance, float32, float64, bfloat16 or float16, on the CPU or an
+            NVIDIA GPU, with any strides: what the layer before a model's last one gives. T frames, N utterances, H
+            features.
         weight: (C, H) in the dtype of hidden, as of `torch.nn.Linear`. C classes with the blank.
         bias: (C,) likewise, or None.
         targets: (N, S) padded on the right with anything, or (sum(target_lengths),) concatenated, or (S,) for a single
@@ -63,7 +64,6 @@ def linear_ctc_loss(
 
     Raises:
         As `numbactc.ctc_loss`, among them RuntimeError from autograd when a second derivative is asked for.
-        NotImplementedError: hidden on another device than the CPU; its logits may go to `ctc_loss_with_logits` there.
 
     Edge cases are those of `numbactc.ctc_loss_with_logits`, of these logits; each utterance by itself as there, but for
     what all share, the gradients of weight and bias:
@@ -79,7 +79,7 @@ def linear_ctc_loss(
         an input that requires no gradient             not computed
         =============================================  ===============================================
 
-        Where scores and not lengths leave no path, as with a bias of -inf for a label, backward sweeps over the logits
+        Where scores and not lengths leave no path, as with a bias of -inf for a label, forward sweeps over the logits
         a second time, without such utterances.
 
     Notes:
@@ -96,9 +96,14 @@ def linear_ctc_loss(
         `torch.compile(fullgraph=True)` takes it into a graph; there the gradients are copied once more. Under
         `torch.func.grad` all logits are made twice; `vmap` has no rule for it.
 
-        Products are PyTorch's, by MKL or another BLAS, and their bits are its affair: as a rule the same on every run
-        with the same shapes, chunk_bytes and number of threads, while another batch or chunk rounds otherwise. Whatever
-        else is done is the same for any number of threads.
+        On a GPU rows go through PyTorch's operations, those beyond a length too, and K is S + 1. Where a gradient is
+        asked for forward waits once, to learn whether scores have left an utterance without a path, and for
+        concatenated targets once for the longest; while a graph is captured all logits are made twice instead. Bad
+        lengths and labels that lie there give that utterance a loss of NaN and a gradient of 0.
+
+        Products are PyTorch's, by MKL, cuBLAS or another BLAS, and their bits are its affair: as a rule the same on
+        every run with the same shapes, chunk_bytes and number of threads, while another batch or chunk rounds
+        otherwise. Whatever else is done is the same for any number of threads.
 
     References:
         Graves, Fernandez, Gomez, Schmidhuber: Connectionist Temporal Classification. ICML 2006, section 4, equation 16.
@@ -117,8 +122,6 @@ def linear_ctc_loss(
     """
     _validation.check_reduction(reduction)
     batch = _validation.as_batch("hidden", hidden, batch_first, "H")
-    if batch.device.type != "cpu":
-        raise NotImplementedError(f"hidden must be on the CPU, got a tensor on {batch.device}")
     dtype = _validation.check_projection(batch, weight, bias)
     chunk_bytes = _validation.check_positive("chunk_bytes", chunk_bytes)
     unbatched = hidden.dim() == 2

@@ -73,6 +73,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if chosen == "cuda":
         monkeypatch.setattr(loss, "_loss", devices.on_cuda(loss._loss))
         monkeypatch.setattr(_dispatch_alignment, "_aligner", lambda scores: devices.align_on_cuda)
+        monkeypatch.setattr(numbactc, "linear_ctc_loss", devices.linear_on_cuda(numbactc.linear_ctc_loss))
         monkeypatch.setattr(numbactc, "posteriors", devices.posteriors_on_cuda(numbactc.posteriors))
     elif chosen == "simulated":
         if not devices.CAN_SIMULATE:

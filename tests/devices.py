@@ -69,6 +69,18 @@ def on_cuda(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return moved
 
 
+def linear_on_cuda(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`numbactc.linear_ctc_loss` likewise."""
+
+    def moved(hidden: Any, weight: Any, bias: Any, *rest: Any, **options: Any) -> Tensor:
+        to_cuda: Any = Move.apply
+        given = hidden, weight, bias
+        tensors = [to_cuda(x, GPU) if isinstance(x, Tensor) and x.device.type == "cpu" else x for x in given]
+        return loss(*tensors, *integers_on_cuda(*rest[:3]), *rest[3:], **options).cpu()
+
+    return moved
+
+
 def align_on_cuda(scores: Tensor, *rest: Any) -> None:
     """`numbactc._dispatch_alignment_cuda.align` with scores on the CPU moved to the GPU for it."""
     dispatch: Any = import_module("numbactc._dispatch_alignment_cuda")

@@ -24,8 +24,8 @@ HEAD_BREAKS = [
     Break(
         "fused head: what an utterance without a path has added stays",
         HEAD,
-        "        dense = None  # an utterance's part cannot be taken out of a sum",
-        "        pass",
+        "        dense = _dense(projection, saved, _slopes(call, saved.has_path).weights, wanted)\n    # a copy",
+        "        pass\n    # a copy",
         "test_head_contract.py -k class_is_masked",
     ),
     Break(
@@ -45,7 +45,7 @@ HEAD_BREAKS = [
     Break(
         "fused head: products under the caller's autocast",
         HEAD,
-        'with torch.autocast("cpu", enabled=False):',
+        'with torch.autocast(hidden.device.type, enabled=False):',
         'with torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu")):',
         "test_head.py -k autocast",
     ),

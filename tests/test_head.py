@@ -45,6 +45,8 @@ def heads(draw: st.DrawFn) -> tuple[Head, dict[str, Any]]:
     }
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @settings(
     derandomize=True, database=None, deadline=None, max_examples=120,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -62,6 +64,8 @@ def test_equal_to_float64_of_the_unfused(drawn: tuple[Head, dict[str, Any]]) -> 
     assert_close(found, slopes, relative)
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_gradcheck(reduction: str, bias: bool) -> None:
@@ -117,6 +121,8 @@ def test_losses_that_nobody_differentiates_take_no_second_sweep(monkeypatch: pyt
     assert not leaves[0].grad[:, [0, 1, 3]].any()
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("frozen", list(itertools.product([False, True], repeat=3)), ids=str)
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_only_what_is_asked_for_has_a_gradient(reduction: str, frozen: tuple[bool, ...]) -> None:
@@ -149,6 +155,8 @@ def test_a_layer_without_use_for_gradients_makes_none(monkeypatch: pytest.Monkey
     assert not head.loss().requires_grad
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_half_precision(dtype: torch.dtype, reduction: str) -> None:
@@ -164,6 +172,8 @@ def test_half_precision(dtype: torch.dtype, reduction: str) -> None:
     assert_close(found, slopes, 40 * HALF[dtype])
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 def test_half_precision_does_not_lose_what_a_large_batch_divides_by() -> None:
     """The mean over 512 utterances of one frame: each part of the gradient is at the end of what float16 can hold."""
     N, C = 512, 3000
@@ -174,6 +184,8 @@ def test_half_precision_does_not_lose_what_a_large_batch_divides_by() -> None:
     torch.testing.assert_close(found[2].double(), slopes[2], rtol=2e-3, atol=6e-8)
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 def test_a_sure_model_in_half_precision_keeps_its_small_gradient(dtype: torch.dtype) -> None:
     """Softmax and posterior are both nearly 1: their difference is taken in float32."""
@@ -217,6 +229,8 @@ def test_autocast_leaves_float64_alone() -> None:
     assert all(map(same_bits, found, expected[1]))
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 def test_the_same_bits_on_every_run() -> None:
     head = random_head(100, 4, 200, 20, 16)
     runs = [gradients(head, chunk_bytes=50 * 800) for _ in range(3)]

@@ -40,6 +40,19 @@ def test_same_bits_as_eager(reduction: str, bias: bool) -> None:
     assert all(map(same_bits, found, slopes))
 
 
+def test_scores_that_leave_no_path() -> None:
+    """Of which the graph learns nothing: it has as many tensors to keep as ever."""
+    head = random_head(12, 3, 9, 5)
+    assert head.bias is not None
+    head.batch.targets[1], head.bias[3] = [3], -torch.inf
+    options: dict[str, Any] = {"reduction": "sum", "zero_infinity": True}
+    result, found = in_a_graph(head, torch.tensor(1.0), **options)
+    expected, slopes = gradients(head, **options)
+    assert head.loss(reduction="none")[1] == torch.inf
+    assert same_bits(result, expected)
+    assert all(map(same_bits, found, slopes))
+
+
 def test_a_module_under_autocast() -> None:
     module, hidden = numbactc.LinearCTCLoss(5, 9, batch_first=True), torch.randn(2, 12, 5)
     rest = torch.tensor([[1, 2], [3, 3]]), torch.tensor([12, 9]), torch.tensor([2, 2])

@@ -43,6 +43,8 @@ def assert_no_part_of_the_victim(found: list[Tensor], head: Head) -> None:
     assert_close(found, slopes, 1e-5)
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
 def test_an_infeasible_target_takes_no_part(head: Head, chunk_bytes: int) -> None:
     head.batch.targets[VICTIM] = [1] * 6  # needs 11 frames
@@ -54,6 +56,8 @@ def test_an_infeasible_target_takes_no_part(head: Head, chunk_bytes: int) -> Non
     assert all(map(same_bits, found, same))
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("reduction", ["none", "sum"])
 def test_a_target_whose_class_is_masked_takes_no_part(head: Head, reduction: str) -> None:
     """Only the recursion finds out, when the chunks have gone through the products."""
@@ -71,6 +75,8 @@ def test_a_target_whose_class_is_masked_takes_no_part(head: Head, reduction: str
     assert all(map(same_bits, *runs))
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=str)
 @pytest.mark.parametrize("target", [[3, 3, 4], [1] * 6], ids=["feasible", "infeasible"])
 @pytest.mark.parametrize("reduction", ["none", "mean"])
@@ -93,6 +99,8 @@ def test_nan_stays_with_its_utterance_and_with_what_all_share(
         assert all(each.isnan().all() for each in shared)
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30], ids=str)
 def test_what_lies_beyond_the_input_length_is_not_read(head: Head, value: float) -> None:
     result, expected = gradients(head)
@@ -104,6 +112,8 @@ def test_what_lies_beyond_the_input_length_is_not_read(head: Head, value: float)
     assert all(not found[0][length:, n].any() for n, length in enumerate(head.batch.input_lengths))
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 def test_backward_twice_gives_the_same_bits(head: Head, reduction: str) -> None:
     """The first uses up what forward has left; what it returned is the caller's."""
@@ -119,12 +129,16 @@ def test_backward_twice_gives_the_same_bits(head: Head, reduction: str) -> None:
     assert all(map(same_bits, doubled, [2 * each for each in kept]))
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 def test_any_gradient_of_the_result_reaches_all_three(head: Head) -> None:
     _, found = gradients(head, torch.tensor(-3.0))
     _, slopes = truth(head)
     assert_close(found, [-3 * each for each in slopes], 1e-5)
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_a_second_derivative_is_refused(head: Head, reduction: str) -> None:
     leaves = [x for x in head.leaves() if x is not None]
@@ -134,6 +148,8 @@ def test_a_second_derivative_is_refused(head: Head, reduction: str) -> None:
         (result + gradient[1].square().sum()).backward()
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 def test_torch_func_grad(head: Head) -> None:
     _, expected = gradients(head)
     found = torch.func.grad(lambda *tensors: head.loss(*tensors), argnums=(0, 1, 2))(*head.tensors)
@@ -166,6 +182,8 @@ def test_losses_overwritten_by_the_caller_do_not_reach_backward() -> None:
     assert all(map(same_bits, torch.autograd.grad(losses.sum(), leaves), expected))
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 def test_a_single_utterance(head: Head) -> None:
     targets, lengths, counts = head.batch.arguments()
     hidden = head.hidden[:, 0].clone().requires_grad_()
@@ -181,6 +199,8 @@ def test_a_single_utterance(head: Head) -> None:
     assert hidden.grad.shape == (14, 5)
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 def test_layouts(head: Head) -> None:
     """batch_first, gaps between numbers, and a weight that is a transposed view; gradients have the input's layout."""
     result, (of_hidden, of_weight, _) = gradients(head)
@@ -201,6 +221,8 @@ def test_layouts(head: Head) -> None:
     torch.testing.assert_close(found, of_hidden)
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("shape", [(0, 2), (3, 0), (0, 0)], ids=str)
 def test_nothing_to_do(shape: tuple[int, int]) -> None:
     T, N = shape
@@ -214,6 +236,8 @@ def test_nothing_to_do(shape: tuple[int, int]) -> None:
         assert all(leaf.grad is not None and not leaf.grad.any() for leaf in leaves)
 
 
+@pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 def test_one_class(head: Head) -> None:
     """The blank alone: a loss of 0, and no gradient."""
     alone = Head(Batch(torch.empty(5, 1, 0), [[]], [5]), torch.randn(5, 1, 3), torch.randn(1, 3), torch.randn(1))

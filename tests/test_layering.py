@@ -47,6 +47,7 @@ LEVELS = [
         "numbactc.spans",
     },
     {"numbactc._head", "numbactc._transforms"},
+    {"numbactc._dispatch_head_cuda"},
     {"numbactc._devices", "numbactc._dispatch_alignment", "numbactc._dispatch_head"},
     {
         "numbactc._dispatch",
