@@ -5,6 +5,7 @@ they are a small problem of their own, with as few classes, for `_devices`. Noth
 `Batch` and `fits_less_than_thought` say.
 """
 
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from numbactc import _devices
 
 KNOWS_LENGTHS = False
 """As in `_dispatch_head`: chunks are of all rows."""
+
+IMPOSSIBLE = -(2.0**24) * math.log(2.0)
+"""Log-probabilities below it count as -inf, as in the kernels: a mask of -1e9 is one."""
 
 
 class Chunk(NamedTuple):
@@ -55,13 +59,15 @@ class Batch:
     def __init__(self, problem: Any, frames: int, classes_in_row: int, real: torch.dtype, keep: bool) -> None:
         labels, input_lengths, target_lengths, self.blank = problem.targets
         self.keep = keep
+        beyond = torch.zeros_like(target_lengths, dtype=torch.bool)
         if labels.dim() == 1:
+            beyond = target_lengths.cumsum(0) > len(labels)
             labels = _padded(labels, target_lengths)
         S = labels.shape[1]
         there = torch.arange(S, device=labels.device) < target_lengths[:, None]
         wrong = there & ((labels < 0) | (labels >= classes_in_row) | (labels == self.blank))
         bad_lengths = (input_lengths < 0) | (input_lengths > frames) | (target_lengths < 0) | (target_lengths > S)
-        self.is_bad = wrong.any(1) | bad_lengths
+        self.is_bad = wrong.any(1) | bad_lengths | beyond
         self.input_lengths = input_lengths.long().masked_fill(self.is_bad, 0)
         self.target_lengths = target_lengths.long().masked_fill(self.is_bad, 0)
         labels = labels.long().masked_fill(~there | self.is_bad[:, None], self.blank)
@@ -82,7 +88,8 @@ class Batch:
         log_sums = wide.logsumexp(1)
         log_sums = log_sums.masked_fill(log_sums == -torch.inf, 0.0)
         classes = self.classes[chunk.utterances]
-        scores = (wide.gather(1, classes) - log_sums[:, None]).masked_fill(chunk.absent[:, None], 0.0)
+        scores = wide.gather(1, classes) - log_sums[:, None]
+        scores.masked_fill_(scores < IMPOSSIBLE, -torch.inf).masked_fill_(chunk.absent[:, None], 0.0)
         # one NaN or +inf makes all of the row's NaN, also where a target's classes are masked
         scores += (log_sums * 0.0).masked_fill(chunk.absent, 0.0)[:, None]
         self.scores[chunk.frames, chunk.utterances] = scores

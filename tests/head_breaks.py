@@ -6,6 +6,8 @@ KERNEL, HEAD, AUTOGRAD, DISPATCH = (
     f"numbactc/{name}.py" for name in ("kernels/cpu/head", "_head", "_autograd_head", "_dispatch_head")
 )
 
+HEAD_CUDA = "numbactc/_dispatch_head_cuda.py"
+
 HEAD_BREAKS = [
     Break(
         "fused head: a target's classes go through the dense products, too",
@@ -118,5 +120,26 @@ HEAD_BREAKS = [
         "of_hidden[:frames, n].mul_(scale).addmm_(",
         "of_hidden[:frames, n].addmm_(",
         "test_head_contract.py -k reaches_all_three",
+    ),
+    Break(
+        "fused head on a GPU: a mask of -1e9 is a score like any other",
+        HEAD_CUDA,
+        "scores.masked_fill_(scores < IMPOSSIBLE, -torch.inf)",
+        "scores",
+        "test_head_cuda.py -k mask_of_every",
+    ),
+    Break(
+        "fused head on a GPU: labels beyond the last are the last again",
+        HEAD_CUDA,
+        "wrong.any(1) | bad_lengths | beyond",
+        "wrong.any(1) | bad_lengths",
+        "test_head_cuda.py -k end_too_early",
+    ),
+    Break(
+        "fused head on a GPU: a label that comes again counts each time",
+        HEAD_CUDA,
+        ".masked_fill_(~self.own, 0.0)",
+        "",
+        "test_head_cuda.py -k come_again",
     ),
 ]

@@ -69,3 +69,28 @@ def test_labels_that_come_again(target: list[int]) -> None:
     found, expected = gradients(head), truth(head)
     assert math.isclose(found[0].item(), expected[0].item(), rel_tol=1e-5)
     assert_close(found[1], expected[1], 1e-5)
+
+
+@pytest.mark.parametrize("mask", [-math.inf, -1e9, torch.finfo(torch.float32).min], ids=str)
+def test_a_mask_of_every_class_of_a_target(head: Head, mask: float) -> None:
+    """Then none of them is likely next to the others, either."""
+    assert head.bias is not None
+    head.batch.targets[2], head.bias[:] = [3], torch.tensor([0.0] * 7 + [1.0])
+    head.bias[[head.batch.blank, 3]] = mask
+    losses, _ = gradients(head, torch.ones(4), reduction="none")
+    total, slopes = gradients(head, reduction="sum", zero_infinity=True)
+    assert losses[2] == math.inf
+    assert total.isfinite()
+    assert slopes[0][:, 2].eq(0).all()
+
+
+def test_concatenated_targets_that_end_too_early(head: Head, device: str) -> None:
+    if device == "cpu":
+        pytest.skip("there they are an error")
+    head.batch.targets[3], head.batch.input_lengths[3] = [1, 2], 10
+    lengths = torch.tensor(head.batch.input_lengths), torch.tensor(head.batch.target_lengths)
+    targets = head.batch.concatenated()
+    arguments = *head.tensors, targets[:-1], *lengths, head.batch.blank
+    losses = numbactc.linear_ctc_loss(*arguments, reduction="none")
+    assert losses[-1].isnan()
+    assert same_bits(losses[:-1], head.loss(reduction="none")[:-1])
