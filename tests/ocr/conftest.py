@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes" / "ocr"))
 
 import settings
 from common.config import overridden
 from settings import Config
-
-
-@pytest.fixture(autouse=True)
-def poison_unwritten_memory() -> None:
-    """Not here: filling every allocation of a training run with garbage takes minutes and tests nothing of it."""
-
-
-@pytest.fixture(autouse=True)
-def keep_the_number_of_threads() -> Iterator[None]:
-    """``train.threads`` sets that of the whole process."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+from training_fixtures import keep_the_number_of_threads, poison_unwritten_memory  # noqa: F401
 
 
 @pytest.fixture
