@@ -11,8 +11,9 @@ STORED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
-    # DLPack would drop a pending negation, and refuses tensors that are part of a graph
-    return np.from_dlpack(tensor.detach().resolve_neg())
+    # not by DLPack, which NumPy before 2.1 takes for memory that must not be written
+    array: np.ndarray = tensor.detach().resolve_neg().numpy()
+    return array
 
 
 def flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +23,7 @@ def flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
         scores = scores.resolve_neg()
     flat = scores.view(-1) if scores.is_contiguous() else scores.as_strided((_extent(scores),), (1,))
     stored = STORED_AS.get(scores.dtype)
-    return np.from_dlpack(flat if stored is None else flat.view(stored)), np.array(scores.stride(), np.int64)
+    return (flat if stored is None else flat.view(stored)).numpy(), np.array(scores.stride(), np.int64)
 
 
 def _extent(scores: Tensor) -> int:

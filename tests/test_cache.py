@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from processes import REPOSITORY, run_python
+from processes import REPOSITORY, TIMEOUT_S, run_python
 
 CALLEE = "from numbactc.kernels.jit import kernel\n\n\n@kernel\ndef callee(x):\n    return x + 1\n"
 CALLER = (
@@ -109,7 +111,8 @@ def test_every_cpu_kernel_but_linked_ones_uses_this_cache() -> None:
     script = (
         "import importlib, pkgutil, numbactc.kernels as kernels\n"
         "from numba.core.dispatcher import Dispatcher\n"
-        "from numbactc.kernels.jit import KernelCache, LinkedCompiler\n"
+        "from numbactc.kernels.code_files import KernelCache\n"
+        "from numbactc.kernels.jit import LinkedCompiler\n"
         "seen = 0\n"
         "for info in pkgutil.walk_packages(kernels.__path__, kernels.__name__ + '.'):\n"
         "    if info.name.startswith('numbactc.kernels.cuda'):\n"
@@ -122,6 +125,38 @@ def test_every_cpu_kernel_but_linked_ones_uses_this_cache() -> None:
         "print(seen)"
     )
     assert int(run_python(script)) > 20
+
+
+COLD = (
+    "import sys, time\n"
+    "from pathlib import Path\n"
+    "from numbactc.kernels.caller import caller\n"
+    "meeting, number = Path(sys.argv[1]), int(sys.argv[2])\n"
+    "(meeting / str(number)).touch()\n"
+    "while len(list(meeting.iterdir())) < 8:\n"
+    "    time.sleep(0.001)\n"
+    "print(caller(1 if number % 2 else 0.5), sum(caller.stats.cache_misses.values()))\n"
+)
+
+
+def test_eight_processes_start_cold_at_once(package: Path, tmp_path: Path) -> None:
+    """Four with integers and four with floats: neither is ever led to the code of the other."""
+    meeting, cache = tmp_path / "meeting", tmp_path / "cache"
+    meeting.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(package), "NUMBA_CACHE_DIR": str(cache)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", COLD, str(meeting), str(number)],
+            cwd=package, env=environment, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(8)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=TIMEOUT_S)[0].split() for process in running]
+    assert all(process.returncode == 0 for process in running)
+    assert [output[0] for output in outputs] == ["15.0", "20"] * 4
+    assert sum(output[1] == "1" for output in outputs) > 2, "they did not meet"
+    kernels = sorted(path.name.split("-")[0] for path in cache.rglob("*") if path.is_file())
+    assert kernels == 2 * ["callee.callee"] + 2 * ["caller.caller"], "a file for each signature, and nothing else"
 
 
 def test_works_where_nothing_can_be_written(package: Path, tmp_path: Path) -> None:

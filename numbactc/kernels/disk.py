@@ -1,11 +1,14 @@
 """Files that any number of processes may write and read at once; imports nothing that takes time."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
+
+DIGEST_BYTES = 32
 
 
 def write(folder: Path, name: str, fill: Callable[[IO[bytes]], Any], mode: int = 0o600) -> bool:
@@ -25,3 +28,18 @@ def write(folder: Path, name: str, fill: Callable[[IO[bytes]], Any], mode: int =
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
         return False
+
+
+def write_code(folder: Path, name: str, code: bytes) -> bool:
+    """`write`, of what is only ever run as a whole: it stands behind a hash of itself."""
+    return write(folder, name, lambda file: file.write(hashlib.sha256(code).digest() + code), 0o644)
+
+
+def read_code(path: Path) -> bytes | None:
+    """What `write_code` wrote; None if there is nothing, or if it is no longer what was written."""
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+        digest, code = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if hashlib.sha256(code).digest() == digest:
+            return code
+    return None

@@ -5,30 +5,13 @@ from contextlib import suppress
 from typing import Any
 
 from numba import njit
-from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
-from numbactc.kernels.sources import source_hash
+from numbactc.kernels.code_files import KernelCache
 
 # Reordering and fused multiply-add are allowed, assuming NaN and infinity away is not: -inf marks a masked class.
 FAST_MATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
-
-
-class KernelCache(FunctionCache):
-    """Numba's disk cache, in files that are named by a hash of all kernel sources.
-
-    Numba itself looks at the time stamp and size of a function's own file. An upgrade that changes only a callee in
-    another file, or one installed with the same time stamps, would run the old machine code without a word; one that
-    removes a class could not even read the old index.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        version = source_hash("cpu")
-        self._cache_file = IndexDataCacheFile(
-            self._cache_path, f"{self._impl.filename_base}.{version[:16]}", source_stamp=version
-        )
 
 
 class LinkedLibrary(JITCodeLibrary):

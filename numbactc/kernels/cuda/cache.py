@@ -52,18 +52,12 @@ def file_name(kernel: str, capability: tuple[int, int]) -> str:
 
 def read(name: str) -> bytes | None:
     """What was written under this name; None if nothing was, or if it is no longer what was written."""
-    for folder in folders():
-        with contextlib.suppress(OSError):
-            content = (folder / name).read_bytes()
-            digest, cubin = content[:32], content[32:]
-            if hashlib.sha256(cubin).digest() == digest:
-                return cubin
-    return None
+    found = (disk.read_code(folder / name) for folder in folders())
+    return next((cubin for cubin in found if cubin is not None), None)
 
 
 def write(name: str, cubin: bytes) -> None:
     """Keep it in the first folder that takes it; where none does, the process has it in memory and no more is lost."""
-    content = hashlib.sha256(cubin).digest() + cubin
     for folder in folders():
-        if disk.write(folder, name, lambda file: file.write(content), 0o644):
+        if disk.write_code(folder, name, cubin):
             return
