@@ -1,12 +1,18 @@
-"""Checkpoints: tensors and plain types only, for ``torch.load(weights_only=True)``; written atomically."""
+"""Checkpoints: tensors and plain types only, for ``torch.load(weights_only=True)``; files that are old or new, never half.
+
+Whatever a stage writes goes through here: a process that is killed at any moment, or finds the disk full, leaves the old
+file whole.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -15,23 +21,45 @@ from common.config import Settings
 from common.tokens import Tokens, restored
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: there is the old file or the new one, whole."""
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside ``path`` to write to, which is renamed at the end; OSError names ``path``, and leaves it as it was."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)  # half a file, on a disk that may be full
+        error.filename = str(path)
+        raise
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write all of it, text in UTF-8, or leave ``path`` as it is."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write beside ``path``, then rename: a process killed at any moment leaves the old file or the new one, whole."""
-    partial = path.with_name(path.name + ".partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    """Write a checkpoint, or leave ``path`` as it is."""
+    with replacing(path) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # of a disk that is full PyTorch says at which byte it stands, and what it comes from is the reason
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """The dictionary that ``save`` wrote."""
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """The dictionary that ``save`` wrote. Nothing in the file is run, whoever wrote it; ValueError if it is no such."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} must be a checkpoint of tensors and plain types, whole: {reason}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a checkpoint, which is a dictionary, got {type(content).__name__}")
     return content
 
 

@@ -145,16 +145,26 @@ def overridden(config: C, words: Iterable[str]) -> C:
         key, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"an override must be key=value, got {word!r}")
-        value: Any = text if key in VERBATIM else yaml.safe_load(text)
+        value: Any = text if key in VERBATIM else plain(text, key)
         for part in reversed(key.split(".")):
             value = {part: value}
         config = filled(config, value)
     return config
 
 
+def plain(text: str, source: str) -> Any:
+    """What YAML's ``text`` says; it makes text, numbers, lists and sections and runs nothing, whoever wrote it."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} must be plain YAML: {error}") from error
+
+
 def read(defaults: C, path: str | Path, words: Iterable[str] = ()) -> C:
     """``defaults`` with a YAML file and then ``words`` over them."""
-    values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    values = plain(Path(path).read_text(encoding="utf-8"), str(path)) or {}
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{path} must be sections of keys, got {values!r:.80}")
     return overridden(filled(defaults, values), words)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Generic
 
 from common import language
 from common.batches import E
-from common.checkpoint import fingerprint
+from common.checkpoint import fingerprint, write_atomically
 from common.config import Settings
 from common.decoders import Decoder, first_weights, methods_of
 from common.rates import error_rates, figures, write_errors, write_trn
@@ -92,7 +92,7 @@ class Evaluation(ABC, Generic[E]):
         path = self.exp / "lm" / "tuned.json"
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         before[method] = {key: value for key, value in record.items() if key != "tried"}
-        path.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
+        write_atomically(path, json.dumps(before, indent=1) + "\n")
 
 
 def evaluate_set(evaluation: Evaluation[E], subset: str, method: str) -> dict[str, Any]:
@@ -113,14 +113,15 @@ def evaluate_set(evaluation: Evaluation[E], subset: str, method: str) -> dict[st
         result["unknown words"] = language.unknown_words(references, decoder.language.lexicon)
     result |= error_rates(references, found.texts) | evaluation.details(references, found.texts)
     out.mkdir(exist_ok=True)
+    (out / "result.json").unlink(missing_ok=True)  # it comes last: where it is, all beside it is of the same result
     ids = [u.id for u in utterances]
     write_trn(out / "ref.trn", ids, references)
     write_trn(out / "hyp.trn", ids, found.texts)
     write_errors(out / "errors.txt", list(zip(utterances, found.texts, strict=True)))
     (out / "tuning.json").unlink(missing_ok=True)
     if found.records:
-        (out / "tuning.json").write_text(json.dumps(found.records, indent=1) + "\n", encoding="utf-8")
-    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_atomically(out / "tuning.json", json.dumps(found.records, indent=1) + "\n")
+    write_atomically(out / "result.json", json.dumps(result, indent=1) + "\n")
     return result
 
 

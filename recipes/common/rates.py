@@ -9,6 +9,7 @@ from typing import Any
 import jiwer
 
 from common.batches import E, Example
+from common.checkpoint import write_atomically
 
 
 def error_rates(references: list[str], hypotheses: list[str]) -> dict[str, dict[str, float]]:
@@ -48,7 +49,7 @@ def figures(result: dict[str, Any]) -> list[str]:
 def write_trn(path: Path, ids: Sequence[str], texts: Sequence[str]) -> None:
     """sclite's format: a line each, the text, then the utterance's id in parentheses."""
     rows = [f"{text} ({name})\n" for name, text in zip(ids, texts, strict=True)]
-    path.write_text("".join(rows), encoding="utf-8")
+    write_atomically(path, "".join(rows))
 
 
 def read_trn(path: Path) -> dict[str, str]:
@@ -75,4 +76,4 @@ def aligned(utterance: Example, out: jiwer.WordOutput) -> str:
 def write_errors(path: Path, decoded: Sequence[tuple[E, str]], limit: int = 50) -> None:
     """The utterances with most word errors, aligned word by word."""
     text = "".join(f"{aligned(utterance, out)}\n\n" for utterance, out in worst(decoded, limit))
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, text)

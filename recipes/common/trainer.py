@@ -163,8 +163,9 @@ class Trainer(ABC, Generic[C, E]):
         return max(used)
 
     def done(self) -> bool:
-        """Whether the budget is used up, or ``train.patience`` is."""
-        return self.progress() >= 1 or 0 < self.config.train.patience <= self.stale
+        """Whether the budget is used up, or ``train.patience`` is, and the weights of the last step are scored."""
+        used_up = self.progress() >= 1 or 0 < self.config.train.patience <= self.stale
+        return used_up and bool(self.rates) and self.rates[-1][0] == self.step
 
     def train_step(self, batches: Sequence[tuple[int, Batch[E]]], progress: float) -> float:
         """One step on the ``batches`` of all processes together, each with its number in the epoch.

@@ -60,8 +60,7 @@ def train(trainer: Trainer[C, E]) -> None:
         raise ValueError(f"train.accumulate must be positive, got {config.train.accumulate}")
     writer: SummaryWriter | None = None
     if processes.first:
-        settings = yaml.safe_dump(config.to_dict(), sort_keys=False)
-        (config.exp / "config.yaml").write_text(settings, encoding="utf-8")
+        checkpoint.write_atomically(config.exp / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
         writer = SummaryWriter(str(config.exp / "tensorboard"), purge_step=trainer.step + 1)
     train_set, dev_set = trainer.data_sets()
     all_the_same(train_set, processes)

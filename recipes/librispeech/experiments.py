@@ -18,10 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import config as configs
 from common import checkpoint, environment
+from common.config import plain
 from config import PACKAGES, RECIPE, Config
 
 STAGES = ["prepare.py", "vocabulary.py", "normalisation.py", "train.py", "evaluate.py"]
@@ -29,7 +28,7 @@ STAGES = ["prepare.py", "vocabulary.py", "normalisation.py", "train.py", "evalua
 
 def read_variants(path: Path) -> dict[str, list[str]]:
     """Names and settings of each; ValueError unless every line is ``name: key=value ...``."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = plain(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} must hold lines of 'name: key=value key=value', got {content!r}")
     for name, words in content.items():

@@ -36,7 +36,7 @@ class Utterance:
 
 
 def write_manifest(path: Path, utterances: Sequence[Utterance]) -> None:
-    write_atomically(path, "".join(json.dumps(asdict(u)) + "\n" for u in utterances).encode())
+    write_atomically(path, "".join(json.dumps(asdict(u)) + "\n" for u in utterances))
 
 
 def read_manifest(path: Path) -> list[Utterance]:

@@ -61,7 +61,7 @@ def prepare_statistics(config: Config) -> Tensor:
         if before["of"] == of:
             return torch.tensor(before["statistics"])
     statistics = measured(utterances, config)
-    write_atomically(path, json.dumps({"of": of, "statistics": statistics.tolist()}).encode())
+    write_atomically(path, json.dumps({"of": of, "statistics": statistics.tolist()}))
     return statistics
 
 

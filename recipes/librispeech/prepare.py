@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import soundfile
 from tqdm import tqdm
 
 import config as configs
+from common.checkpoint import write_atomically
 from common.tokens import Characters
 from config import Config
 from features import FORMATS
@@ -23,14 +25,18 @@ from manifest import Utterance, fewest_samples, misfit, write_manifest
 
 
 def find_utterances(folder: Path) -> list[tuple[str, str, Path]]:
-    """(id, text in capitals, audio file without its suffix) of every line of every ``*.trans.txt`` under ``folder``."""
+    """(id, text in capitals, audio file without its suffix) of every line of every ``*.trans.txt`` under ``folder``.
+
+    A letter with an accent is one character, even where a file has it as two (Unicode's NFC).
+    """
     found = []
     for transcript in sorted(folder.rglob("*.trans.txt")):
         # Bytes that are not UTF-8 become a character no alphabet holds: the utterance is dropped and reported.
         for line in transcript.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.strip():
                 name, _, text = line.strip().partition(" ")
-                found.append((name, " ".join(text.split()).upper(), transcript.parent / name))
+                text = unicodedata.normalize("NFC", text.upper())
+                found.append((name, " ".join(text.split()), transcript.parent / name))
     return found
 
 
@@ -106,6 +112,7 @@ def prepare_subset(subset: str, config: Config) -> str:
         before = json.loads(mark.read_text(encoding="utf-8"))
         if before["fingerprint"] == digest:
             return str(before["report"])
+    mark.unlink(missing_ok=True)  # it is to speak of whole files only, should this be killed
     kept: list[Utterance] = []
     dropped: list[str] = []
     reasons: Counter[str] = Counter()
@@ -127,9 +134,9 @@ def prepare_subset(subset: str, config: Config) -> str:
     hours = sum(u.duration for u in kept) / 3600
     report = f"{subset}: {len(kept)} utterances, {hours:.2f} h, {len({u.speaker for u in kept})} speakers; dropped "
     report += f"{len(dropped)}" + "".join(f", {count} {reason}" for reason, count in reasons.most_common())
-    (out / f"{subset}.dropped.txt").write_text("".join(f"{line}\n" for line in dropped), encoding="utf-8")
+    write_atomically(out / f"{subset}.dropped.txt", "".join(f"{line}\n" for line in dropped))
     write_manifest(manifest, kept)
-    mark.write_text(json.dumps({"fingerprint": digest, "report": report}), encoding="utf-8")
+    write_atomically(mark, json.dumps({"fingerprint": digest, "report": report}))
     return report
 
 

@@ -29,24 +29,29 @@ def read_tokens(config: Config) -> Tokens:
 
 
 def fingerprint(config: Config) -> str:
-    """Changes when a training text does, or a rule."""
-    texts = [u.text for u in read_manifests(config, config.data.train)]
-    return hashlib.sha256(json.dumps([config.data.bpe, config.data.alphabet, texts]).encode()).hexdigest()
+    """Changes when a rule does, or what stage 0 has found for training; not with what is dropped here."""
+    marks = [config.manifests / f"{subset}.json" for subset in config.data.train]
+    if missing := [mark for mark in marks if not mark.exists()]:
+        raise FileNotFoundError(f"{missing[0]} is missing: run stage 0 (./run.sh --stage 0 --stop-stage 0)")
+    found = [json.loads(mark.read_text(encoding="utf-8"))["fingerprint"] for mark in marks]
+    return hashlib.sha256(json.dumps([config.data.bpe, config.data.alphabet, found]).encode()).hexdigest()
 
 
 def prepare_pieces(config: Config) -> None:
-    """Train bpe.model if it is missing or not of these texts, then drop what its pieces do not fit."""
+    """Train bpe.model if it is missing or not of this training set, then drop what its pieces do not fit.
+
+    The model is of all that stage 0 has found. Were it of what is left, a second run would change it, under a checkpoint.
+    """
     model, mark = config.manifests / "bpe.model", config.manifests / "bpe.json"
     if not (model.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == fingerprint(config)):
         mark.unlink(missing_ok=True)
         texts = [u.text for u in read_manifests(config, config.data.train)]
         write_atomically(model, Pieces.trained(texts, config.data.bpe, config.data.alphabet).model)
+        write_atomically(mark, json.dumps(fingerprint(config)))
     tokens = read_tokens(config)
     for subset in dict.fromkeys(config.data.train + config.data.dev + config.data.test):
         if count := drop_misfits(subset, tokens, config):
             print(f"{subset}: dropped {count} more, see {subset}.dropped.txt")
-    # Of the texts that are left, for a second run finds those: the model is not to change under a trained checkpoint.
-    write_atomically(mark, json.dumps(fingerprint(config)).encode())
 
 
 def drop_misfits(subset: str, tokens: Tokens, config: Config) -> int:
@@ -64,8 +69,10 @@ def drop_misfits(subset: str, tokens: Tokens, config: Config) -> int:
     if dropped:
         if not kept:
             raise ValueError(f"{path} must hold at least one utterance that fits data.bpe={len(tokens)}: {dropped[0]}")
-        with path.with_suffix(".dropped.txt").open("a", encoding="utf-8") as report:
-            report.writelines(dropped)
+        report = path.with_suffix(".dropped.txt")
+        told = report.read_text(encoding="utf-8").splitlines(keepends=True)
+        # killed before the manifest was written, this has told of them already
+        write_atomically(report, "".join(dict.fromkeys(told + dropped)))
         write_manifest(path, kept)
     return len(dropped)
 
@@ -82,7 +89,7 @@ def main() -> None:
     shown = ["<blank>", *("<space>" if label == " " else label for label in tokens.labels[1:])]
     path = config.manifests / "tokens.txt"
     rows = [f"{label} {k} {counts[k]}\n" for k, label in enumerate(shown)]
-    write_atomically(path, "".join(rows).encode())
+    write_atomically(path, "".join(rows))
     print(f"{len(tokens)} classes, {counts.total()} labels in {', '.join(config.data.train)} -> {path}")
     if unseen := [label for k, label in enumerate(shown) if k and not counts[k]]:
         print(f"never seen in training: {' '.join(unseen)}")

@@ -90,7 +90,7 @@ def prepare(config: Config) -> None:
     texts = [label.text for subset in config.data.train for label in sets[subset][1]]
     alphabet = config.data.alphabet or "".join(sorted(set("".join(texts))))
     config.manifests.mkdir(parents=True, exist_ok=True)
-    write_atomically(config.manifests / "alphabet.txt", alphabet.encode())
+    write_atomically(config.manifests / "alphabet.txt", alphabet)
     print(f"{len(alphabet)} characters: {alphabet}")
     everything = [label for _, labels in sets.values() for label in labels]
     for subset, (folder, labels) in sets.items():
@@ -100,7 +100,7 @@ def prepare(config: Config) -> None:
         elif subset in config.data.train:
             dropped += unlisted(folder, everything)
         report = "".join(f"{name}: {reason}{f' ({details})' if details else ''}\n" for name, reason, details in dropped)
-        write_atomically(config.manifests / f"{subset}.dropped.txt", report.encode())
+        write_atomically(config.manifests / f"{subset}.dropped.txt", report)
         reasons = Counter(reason for _, reason, _ in dropped)
         told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         if not lines:

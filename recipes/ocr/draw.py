@@ -49,5 +49,5 @@ def draw(config: Config) -> None:
             name = f"{k:05d}.png"
             Image.fromarray(pixels).save(folder / name, compress_level=1)
             rows.append(f"{name}\t{text}\t{source}\n")
-        write_atomically(folder / "labels.tsv", "".join(rows).encode())
-    write_atomically(mark, wanted.encode())
+        write_atomically(folder / "labels.tsv", "".join(rows))
+    write_atomically(mark, wanted)

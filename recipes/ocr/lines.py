@@ -66,7 +66,7 @@ def labels_of(folder: Path) -> list[Label]:
 
 
 def write_manifest(path: Path, lines: Sequence[Line]) -> None:
-    write_atomically(path, "".join(json.dumps(asdict(line)) + "\n" for line in lines).encode())
+    write_atomically(path, "".join(json.dumps(asdict(line)) + "\n" for line in lines))
 
 
 def read_manifest(path: Path) -> list[Line]:
