@@ -1,6 +1,10 @@
 # make demo        on a fresh machine: environment, spoken corpus, training, error rates, pictures
 # make demo-ocr    the same for images: handwritten digits and printed lines, no data
 # make test        the whole of pytest, doctests included
+# make test-oldest  the library's own tests with the oldest PyTorch, Numba and NumPy that it supports, and Python 3.10 where there is one
+# make test-newest  the same with the newest of everything
+# make faults      what takes minutes: recipes that are killed a hundred times, eight processes that start cold at once
+# make constraints  write down the versions that make test has installed, for .ci/run to install them again
 # make test-models  Hugging Face's, SpeechBrain's and Lightning's training with patch_torch and without
 # make lint        ruff and mypy
 # make docs        run the pages of docs/: their pictures, and what they print
@@ -19,7 +23,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ocr test test-models lint docs bench bench-cpu bench-decode bench-head gpu test-gpu bench-gpu sanitize needs-gpu clean
+.PHONY: help demo demo-ocr test test-oldest test-newest faults constraints test-models lint docs bench bench-cpu bench-decode bench-head gpu test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -47,6 +51,41 @@ demo-ocr: $(VENV)/.demo
 # a file's tests stay together, in one of as many processes as there are cores
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGUMENTS)
+
+# those of recipes, benchmarks, pages and GPUs need more than the library does
+CORE_TESTS = $(filter-out $(patsubst %,tests/test_%.py,docs models plotting readme) \
+    tests/test_benchmarks% tests/test_cuda% tests/test_gpu%,$(wildcard tests/test_*.py))
+RUN_CORE_TESTS = python -m pytest --devices cpu -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGUMENTS) $(CORE_TESTS)
+CORE_TOOLS = greenlet hypothesis pytest pytest-xdist
+
+# torch==2.4 numba==0.62 numpy==2.0: the lower bounds of pyproject.toml
+OLDEST = $(shell sed -nE 's/^    "(torch|numba|numpy)>=([0-9.]+)".*/\1==\2/p' pyproject.toml)
+OLDEST_PYTHON ?= $(shell python3.10 -c 'print("python3.10")' 2>/dev/null || echo $(PYTHON))
+
+$(VENV)-oldest/.made: pyproject.toml
+	$(OLDEST_PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install $(OLDEST) $(CORE_TOOLS)
+	touch $@
+
+# docs/reliability.md says what the variable is for, which tests are left out and why
+test-oldest: $(VENV)-oldest/.made
+	$(VENV)-oldest/bin/python -c 'import sys, torch, numba, numpy; print("Python", sys.version, *(x.__name__ + " " + x.__version__ for x in (torch, numba, numpy)))'
+	TORCHDYNAMO_CAPTURE_DYNAMIC_OUTPUT_SHAPE_OPS=1 $(VENV)-oldest/bin/$(RUN_CORE_TESTS) \
+	    -W ignore::FutureWarning -W ignore::UserWarning \
+	    --deselect tests/test_memory.py::test_a_loss_that_is_kept_after_backward_keeps_nothing_large
+
+# installed anew each time, for what is newest changes
+test-newest:
+	$(PYTHON) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install torch numba numpy $(CORE_TOOLS)
+	$(VENV)-newest/bin/$(RUN_CORE_TESTS)
+
+faults: $(VENV)/.test
+	$(BIN)/python -m pytest -m faults -rP tests $(PYTEST_ARGUMENTS)
+
+constraints: $(VENV)/.test
+	{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/$$/; python_version == "3.11"/'; } > $(VENV)/constraints
+	mv $(VENV)/constraints constraints.txt
 
 $(VENV)/.models: $(VENV)/.test
 	$(BIN)/python -m pip install -e '.[test-models]'
@@ -126,5 +165,5 @@ sanitize: needs-gpu
 	done
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .numba_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .numba_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,7 @@
 There: `python runs.py RECIPE_HOME config.yaml [what to do]`, under torchrun or not.
 
 `kill=K:WHEN` ends the process by SIGKILL in step K: WHEN is "step", before the weights move, or "save", while last.pt
-is being written. `fail=R:K` raises in process R in step K. `seen=1` writes who trained on what to
+is being written. `fail=R:K` raises in process R in step K, `end=R:K` ends it by SIGKILL there. `seen=1` writes who trained on what to
 RECIPE_HOME/seen-R.json.
 """
 
@@ -75,11 +75,13 @@ def kill(step: int, when: str) -> None:
     Trainer.train_step, checkpoint.save = before, half_written  # type: ignore[assignment, method-assign]
 
 
-def fail(rank: int, step: int) -> None:
+def fail(rank: int, step: int, killed: bool = False) -> None:
     train_step = Trainer.train_step
 
     def failing(self: Trainer, batches: Batches, progress: float) -> float:
         if self.processes.rank == rank and self.step + 1 == step:
+            if killed:
+                os.kill(os.getpid(), signal.SIGKILL)
             raise MemoryError("planted")
         return train_step(self, batches, progress)
 
@@ -109,6 +111,8 @@ if __name__ == "__main__":
         kill(int(plans["kill"][0]), plans["kill"][1])
     if "fail" in plans:
         fail(int(plans["fail"][0]), int(plans["fail"][1]))
+    if "end" in plans:
+        fail(int(plans["end"][0]), int(plans["end"][1]), killed=True)
     if "seen" in plans:
         write_what_is_seen(Path(home))
     sys.argv = ["train.py", "--config", path]
