@@ -15,7 +15,6 @@ class Break(NamedTuple):
 LINEAR, STEPWISE, LATTICE, BATCH, ROWS, EXP = (
     f"numbactc/kernels/cpu/{name}.py" for name in ("linear", "stepwise", "lattice", "batch", "rows", "exp")
 )
-JIT = "numbactc/kernels/jit.py"
 
 BREAKS = [
     Break(
@@ -185,13 +184,6 @@ BREAKS = [
         "        total = total + exp(load_first(row, whole, rest, -np.inf) - less, row)\n",
         "        pass\n",
         "test_values.py",
-    ),
-    Break(
-        "a cache under one name for all versions",
-        JIT,
-        "version = source_hash(\"cpu\")",
-        'version = "one for all" * 2',
-        "test_cache.py",
     ),
     Break(
         "a NaN among masked scores passed over",

@@ -189,24 +189,10 @@ CONTRACT_BREAKS = [
         "test_cuda_launch.py -k loaded_once",
     ),
     Break(
-        "a damaged file is machine code all the same",
-        CACHE,
-        "if hashlib.sha256(cubin).digest() == digest:",
-        "if True:",
-        "test_cuda_launch.py -k damaged",
-    ),
-    Break(
         "machine code of another compiler is found",
         CACHE,
         "source_hash(\"cuda\"), versions()",
         "source_hash(\"cuda\")",
         "test_cuda_launch.py -k upgrade",
-    ),
-    Break(
-        "a folder that cannot be written is an error",
-        "numbactc/kernels/disk.py",
-        "    except OSError:\n        return False",
-        "    except ValueError:\n        return False",
-        "test_cuda_launch.py -k nothing_can_be_written",
     ),
 ]

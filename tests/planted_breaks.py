@@ -22,6 +22,7 @@ from breaks import BREAKS as CPU_BREAKS
 from breaks import Break
 from contract_breaks import CONTRACT_BREAKS
 from cuda_breaks import CUDA_BREAKS
+from fault_breaks import FAULT_BREAKS
 from head_breaks import HEAD_BREAKS
 from integration_breaks import INTEGRATION_BREAKS
 from language_model_breaks import LANGUAGE_MODEL_BREAKS
@@ -32,6 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BREAKS = [
     *CPU_BREAKS,
     *CONTRACT_BREAKS,
+    *FAULT_BREAKS,
     *HEAD_BREAKS,
     *INTEGRATION_BREAKS,
     *ALIGNMENT_BREAKS,
