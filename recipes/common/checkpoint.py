@@ -1,7 +1,7 @@
-"""Checkpoints: tensors and plain types only, for ``torch.load(weights_only=True)``; files that are old or new, never half.
+"""Checkpoints: tensors and plain types only, for ``torch.load(weights_only=True)``; files that are never half written.
 
-Whatever a stage writes goes through here: a process that is killed at any moment, or finds the disk full, leaves the old
-file whole.
+What one stage writes and another reads goes through here: a process that is killed at any moment, or finds the disk
+full, leaves the old file whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from common.tokens import Tokens, restored
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside ``path`` to write to, which is renamed at the end; OSError names ``path``, and leaves it as it was."""
+    """A file beside ``path`` to write to, renamed at the end; OSError names ``path``, which then is what it was."""
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
@@ -55,7 +55,7 @@ def load(path: str | Path) -> dict[str, Any]:
     """The dictionary that ``save`` wrote. Nothing in the file is run, whoever wrote it; ValueError if it is no such."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} must be a checkpoint of tensors and plain types, whole: {reason}") from error
     if not isinstance(content, dict):

@@ -40,7 +40,7 @@ def fingerprint(config: Config) -> str:
 def prepare_pieces(config: Config) -> None:
     """Train bpe.model if it is missing or not of this training set, then drop what its pieces do not fit.
 
-    The model is of all that stage 0 has found. Were it of what is left, a second run would change it, under a checkpoint.
+    The model is of all that stage 0 has found: of what is left, a second run would make another, under a checkpoint.
     """
     model, mark = config.manifests / "bpe.model", config.manifests / "bpe.json"
     if not (model.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == fingerprint(config)):

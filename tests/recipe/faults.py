@@ -96,7 +96,7 @@ def run(home: Path, stages: int, moment: int = 0, torn: float | None = None) -> 
 def plain(value: Any) -> Any:
     """A checkpoint or a result as text without what the clock says, to the last bit."""
     if isinstance(value, torch.Tensor):
-        return [str(value.dtype), list(value.shape), value.contiguous().view(-1).view(torch.uint8).numpy().tobytes().hex()]
+        return str(value.dtype), tuple(value.shape), value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items() if key not in ("seconds", "environment")}
     return [plain(each) for each in value] if isinstance(value, list | tuple) else repr(value)

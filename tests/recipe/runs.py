@@ -3,8 +3,8 @@
 There: `python runs.py RECIPE_HOME config.yaml [what to do]`, under torchrun or not.
 
 `kill=K:WHEN` ends the process by SIGKILL in step K: WHEN is "step", before the weights move, or "save", while last.pt
-is being written. `fail=R:K` raises in process R in step K, `end=R:K` ends it by SIGKILL there. `seen=1` writes who trained on what to
-RECIPE_HOME/seen-R.json.
+is being written. `fail=R:K` raises in process R in step K, `end=R:K` ends it by SIGKILL there.
+`seen=1` writes who trained on what to RECIPE_HOME/seen-R.json.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def test_a_checkpoint_made_to_harm_runs_nothing(tiny: Make, tmp_path: Path) -> N
     for content in files:
         best.write_bytes(content)
         for use in (checkpoint.load, transcribe.Transcriber):
-            with pytest.raises(ValueError, match=r"best\.pt must be a checkpoint of tensors and plain types, whole: \S"):
+            with pytest.raises(ValueError, match=r"best\.pt must be a checkpoint of .* plain types, whole: \S"):
                 use(best)
     for thing in ({**whole, "model": harm}, {**whole, "extra": [harm]}):
         torch.save(thing, best)
