@@ -48,7 +48,7 @@ def campaign(folder: Path, *words: str) -> dict[str, Any]:
 
 
 def test_a_kill_at_any_change_of_a_file_in_stages_0_and_1_changes_nothing(tmp_path: Path) -> None:
-    assert campaign(tmp_path, "--every-moment")["kills"] > 80
+    assert campaign(tmp_path, "--every-moment")["kills"] > 40
 
 
 def test_a_run_killed_in_every_stage_ends_in_the_same_files(tmp_path: Path) -> None:
