@@ -56,7 +56,7 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0] or "it is empty"
         raise ValueError(f"{path} must be a checkpoint of tensors and plain types, whole: {reason}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must be a checkpoint, which is a dictionary, got {type(content).__name__}")

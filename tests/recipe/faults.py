@@ -43,7 +43,7 @@ WORDS = [
     "name=tiny", "data.bpe=32", "data.speeds=[0.9,1.0]", "features.normalise=global", "features.n_mels=20",
     "features.freq_width=2", "features.time_width=2", "model.hidden=16", "model.channels=16", "model.layers=1",
     "optim.lr=1e-2", "optim.average=0.8", "train.batch_seconds=4", "train.precision=float32", "train.threads=1",
-    "train.steps=5", "train.save_minutes=0", "decode.methods=greedy,words", "decode.beam_size=4", "decode.word_order=2",
+    "train.steps=5", "train.save_minutes=0", "decode.beam_size=4", "decode.word_order=2",
 ]  # fmt: skip
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
 
@@ -123,13 +123,13 @@ def differences(home: Path, undisturbed: Path) -> list[str]:
     return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
-def prepared(folder: Path) -> None:
+def prepared(folder: Path, methods: str = "greedy") -> None:
     """A corpus of tones and settings."""
     for subset in ("train", "dev", "test"):
         transcripts = write_corpus(folder / "corpus", subset, TEXTS) / "7-1.trans.txt"
         # too much for its audio: stage 1 drops it
         transcripts.write_text(transcripts.read_text().replace("7-1-0007 FOUR", "7-1-0007" + 40 * " FOUR"))
-    config = overridden(configs.Config(), [*WORDS, f"data.root={folder / 'corpus'}"])
+    config = overridden(configs.Config(), [*WORDS, f"data.root={folder / 'corpus'}", f"decode.methods={methods}"])
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config.to_dict()))
 
 
@@ -147,9 +147,9 @@ def every_moment(folder: Path, stages: int) -> int:
     return changes
 
 
-def at_random(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def at_random(folder: Path, kills: int, seed: int, methods: str) -> dict[str, Any]:
     """Kill until there were so many, always going on with what is left; returns how many kills hit which stage."""
-    prepared(folder)
+    prepared(folder, methods)
     draw = random.Random(seed)
     _, _, changes = run(folder / "whole", len(STAGES))
     hit: Counter[str] = Counter()
@@ -173,13 +173,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--methods", default="greedy,words", help="of decoding; greedy alone is fast")
     parser.add_argument("--every-moment", action="store_true", help="of stages 0 and 1, instead of random ones of all")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.every_moment:
         print(json.dumps({"kills": every_moment(args.folder, 3)}))
     else:
-        print(json.dumps(at_random(args.folder, args.kills, args.seed)))
+        print(json.dumps(at_random(args.folder, args.kills, args.seed, args.methods)))
 
 
 if __name__ == "__main__":
