@@ -1,0 +1,1 @@
+"""Calls of the public functions drawn from bytes, and what each must give: see `docs/reliability.md`."""
