@@ -1,6 +1,6 @@
 """Draw calls, guided by which lines of the package they reach, and check each.
 
-    python -m fuzz                     100,000 cases, `make fuzz`
+    python -m fuzz                     100,000 cases, as `make fuzz`
     python -m fuzz -runs=0 FILE        the one case of a file that an earlier run has left behind
     python -m fuzz FOLDER -runs=...    any options of libFuzzer; new cases worth keeping go to the folder
 
