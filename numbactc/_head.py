@@ -55,8 +55,10 @@ def prepare(
     """A call, its targets and lengths checked."""
     # what has the shape of the logits, and no more memory than one of them
     logits = hidden.new_empty(1, dtype=dtype).expand(*hidden.shape[:2], len(weight))
-    integers = map(_unwrapped, (targets, input_lengths, target_lengths))
-    problem = _devices.prepare(logits, *integers, blank, normalise=True, unbatched=unbatched, check=False)
+    targets, input_lengths, target_lengths = map(_unwrapped, (targets, input_lengths, target_lengths))
+    problem = _devices.prepare(
+        logits, targets, input_lengths, target_lengths, blank, normalise=True, unbatched=unbatched, check=False
+    )
     return Call(problem, reduction, zero_infinity, dtype, chunk_bytes)
 
 

@@ -23,6 +23,7 @@ from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any
 
+import numba  # noqa: F401  once, not in every run
 import torch
 import yaml
 
@@ -82,7 +83,7 @@ def run(home: Path, stages: int, moment: int = 0, torn: float | None = None) -> 
             Kill(home, moment, torn, seen)
             for number, stage in enumerate(STAGES[:stages]):
                 seen[1] = number
-                stage.main()  # type: ignore[attr-defined]
+                stage.main()
             os._exit(0)
         except BaseException:
             sys.excepthook(*sys.exc_info())
