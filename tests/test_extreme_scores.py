@@ -75,6 +75,18 @@ def test_the_front_turns(entry: Loss) -> None:
     assert_accurate(entry, Batch(scores, targets, [T, T]))
 
 
+def test_both_fronts_are_steep_and_cannot_meet_within_a_block(entry: Loss) -> None:
+    """Equal labels ask for two frames each: forward and backward mass in the middle is 2**-860 of its neighbours' alike.
+
+    All blocks in question are within float64's range, but the two together are not.
+    """
+    T, L = 496, 223
+    scores = 0.3 * torch.randn(T, 2, 4)
+    scores[160:240, :, 0] += 35.0
+    scores[256:336, :, 0] += 35.0
+    assert_accurate(entry, Batch(scores, [[1] * L, [3] * L], [T, T]))
+
+
 @pytest.mark.parametrize("depth", [88.0, 104.0, 200.0, 1e4, 1e6])
 def test_an_emission_too_small_for_float32(entry: Loss, depth: float) -> None:
     """One label's probability is below 2**-126, even below 2**-149, on every frame; the target needs it three times."""

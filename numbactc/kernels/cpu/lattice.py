@@ -128,13 +128,13 @@ def block_length(lowest):
 
 
 @kernel
-def hold(states, first, last, emissions, begin, end, frames, side, integers):
+def hold(states, target, first, last, emissions, begin, end, frames, side, integers):
     """Hold the exponents for the frames begin to end; False if emissions or states range too far."""
-    if -emissions.lowest[begin:end].sum() > linear.EMISSION_BITS:
-        return False
+    room = linear.RANGE_BITS + emissions.lowest[begin:end].sum()
     masked = emissions.masked[begin:end].any()
+    lone = LABEL + target.length if side < 0 else LABEL - 1
     return linear.hold_exponents(
-        states.b, states.l, states.eb, states.el, first, last, frames, side, masked, integers
+        states.b, states.l, states.eb, states.el, first, last, lone, frames, side, room, masked, integers
     )
 
 
@@ -180,7 +180,7 @@ def forward(states, target, emissions, frames_per_block, checkpoints, every, scr
         first, last = live_places(begin, end, frames, labels)
         clear(states, cleared, first)
         cleared = first
-        held = settle(states, first, last, emissions, begin, end, frames_per_block, scratch)
+        held = settle(states, target, first, last, emissions, begin, end, frames_per_block, scratch)
         if checkpoints.held.size and block % every == 0:
             save(states, first, last, checkpoints, block // every, held)
         advance(states, target, emissions, begin, end, first, last, held, scratch)
@@ -191,9 +191,9 @@ def forward(states, target, emissions, frames_per_block, checkpoints, every, scr
 
 
 @kernel
-def settle(states, first, last, emissions, begin, end, frames_per_block, scratch):
+def settle(states, target, first, last, emissions, begin, end, frames_per_block, scratch):
     """Make forward states ready for the frames begin to end; returns whether their exponents are held."""
-    held = hold(states, first, last, emissions, begin, end, frames_per_block, LEFT, scratch.integers)
+    held = hold(states, target, first, last, emissions, begin, end, frames_per_block, LEFT, scratch.integers)
     if not held:
         stepwise.normalise_states(states, first, last)
     return held
@@ -234,7 +234,7 @@ def fill_in(states, target, emissions, frames_per_block, checkpoints, every, gro
             restore(states, first, last, checkpoints, group)
             held = checkpoints.held[group]
         else:
-            held = settle(states, first, last, emissions, begin, end, frames_per_block, scratch)
+            held = settle(states, target, first, last, emissions, begin, end, frames_per_block, scratch)
         save(states, first, last, between, block - group * every, held)
         advance(states, target, emissions, begin, end, first, last, held, scratch)
 
@@ -291,8 +291,10 @@ def posteriors(states, back, target, emissions, frames_per_block, checkpoints, e
         clear(back, last, cleared)
         cleared = last
         restore(states, first, last, near, place)
-        if near.held[place] and hold(
-            back, first, last, emissions, begin, end, frames_per_block, RIGHT, scratch.integers
+        if (
+            near.held[place]
+            and hold(back, target, first, last, emissions, begin, end, frames_per_block, RIGHT, scratch.integers)
+            and linear.can_meet(states.eb, back.eb, offset, first, last)
         ):
             set_table(emissions, begin, end, scratch.table)
             linear.advance_and_record(

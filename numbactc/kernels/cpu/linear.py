@@ -36,15 +36,20 @@ PAD = 2 * VECTOR
 BLOCK = 16
 """Frames in a block at most; a tile has this many vectors."""
 
-# Binary digits that a float64 mantissa may use within one held block. GAP and EMISSION_BITS bound how far it falls:
-# from its pair's exponent at the start, and by the block's emissions. SPAN bounds how far it rises, by mass from pairs
-# with a larger exponent; 3**16 paths add 26 digits. What a forward and a backward mantissa of one state lack together
-# of the total is then at most 2 * GAP + EMISSION_BITS <= WEIGHT_BITS, and what counts never leaves 2**-580 to 2**1014.
+# Binary digits that float64 mantissas may use within a held block. SPAN bounds how far one rises, by mass from pairs with
+# a larger exponent; 3**16 paths add 26 digits. RANGE_BITS bounds how far what counts may fall: from its pair's exponent
+# at the start, and by the block's emissions. So it never leaves 2**-900 to 2**154. Where a forward and a backward mantissa
+# meet, WEIGHT_BITS bounds what they are multiplied by, for a product up to 2**1014.
 SPAN = 128
-EMISSION_BITS = 320
-GAP = 260
+RANGE_BITS = 900
 WEIGHT_BITS = 860
 STEP_BITS = 1000
+
+EMISSION_BITS = 480
+"""What an ordinary block's emissions may take of RANGE_BITS."""
+
+FAINT_BITS = 512
+"""Posteriors below 2**(2 * 154 - 512) are 0: in long audio most pairs' are, and products of theirs would be subnormal."""
 
 LEFT, RIGHT = np.int64(-1), np.int64(1)
 """On which side a pair's neighbour stands. As plain constants, Numba would compile everything for each of them."""
@@ -63,14 +68,16 @@ def bounded_powers_of_two(e, bound):
 
 
 @kernel
-def hold_exponents(b, l, eb, el, first, last, frames, side, masked, scratch):
+def hold_exponents(b, l, eb, el, first, last, lone, frames, side, room, masked, scratch):
     """Choose exponents for the places first to last that serve for the given number of frames.
 
     Args:
         b, l, eb, el: mantissas and exponents of blanks and labels.
         first, last: places of the pairs that can hold mass in these frames.
+        lone: place of the last blank on the way, in whose pair is no label.
         frames: 1, 2, 4, 8 or 16.
         side: LEFT or RIGHT, where the neighbour is from which mass comes.
+        room: how many binary digits below its pair's exponent a state may lie.
         masked: whether a state may lose all its mass to an emission of 0 on the way.
         scratch: (5, as many places as the states have) int64.
 
@@ -94,6 +101,11 @@ def hold_exponents(b, l, eb, el, first, last, frames, side, masked, scratch):
         store(top, j, at_least(where_positive(x, ex, zero), where_positive(y, ey, zero)))
         store(low, j, smaller)
         store(own, j, where_positive(lasting - at_least(low_b, low_l), smaller, absent))
+    # no label stands beside the lone blank to be waited for, and nothing arrives beyond it
+    if not masked:
+        own[lone] = low[lone]
+    for j in range(lone + 1 if side < 0 else first, last if side < 0 else lone):
+        own[j] = ABSENT - 1
     # what can arrive from pairs up to `frames` places away, each step of the way down by the slope: shifts by 1, 2, ..
     # frames / 2 see frames - 1 of them, and one more shift by 1 the last
     slope = SPAN // frames
@@ -110,13 +122,13 @@ def hold_exponents(b, l, eb, el, first, last, frames, side, masked, scratch):
         if final:
             break
         shift *= 2
-    # Where both states of a pair hold mass, what reaches them counts only if it is not far smaller, for it shares their
-    # future. A state that is 0, or that a masked class can make 0, takes whatever comes.
+    # Where both states of a pair hold mass, or the lone blank, what reaches them counts only if it is not far smaller,
+    # for it shares their future. A state that is 0, or that a masked class can make 0, takes whatever comes.
     gap = splat(0)
     for j in range(first, last, VECTOR):
         least = load(own, j)
         gap = at_least(gap, load(top, j) - where_positive(absent - least, least, load(low, j)))
-    if largest_of(gap) > GAP:
+    if largest_of(gap) > room:
         return False
     half, none = splat(ZERO_EXPONENT // 2), splat(NO_MASS)
     for j in range(first, last, VECTOR):
@@ -138,6 +150,21 @@ def factors(e, skip, j, side):
     """
     right = bounded_powers_of_two(load(e, j + side) - load(e, j), STEP_BITS)
     return right, right * load(skip, j if side < 0 else j + 1)
+
+
+@kernel
+def can_meet(e, e_back, offset, first, last):
+    """Whether no weight is too large: where both mantissas of a pair are small, its exponents are far above the total's."""
+    largest = splat(NO_MASS)
+    for j in range(first, last, VECTOR):
+        largest = at_least(largest, load(e, j) + load(e_back, j))
+    return largest_of(largest) - offset <= WEIGHT_BITS
+
+
+@kernel
+def weights(e):
+    """2**e for pairs whose forward and backward exponents together are e above the total's; 0 where nothing counts."""
+    return with_exponents(where_positive(e + splat(FAINT_BITS), at_most(e, splat(WEIGHT_BITS)) + splat(1023), splat(0)))
 
 
 @kernel
@@ -194,8 +221,8 @@ def advance_and_record(states, e_back, offset, target, table, frames, first, las
         b1, l1, slots1 = load(b, i), load(l, i), load(slots, i)
         to_blank0, to_label0 = factors(e, target.skip, j, LEFT)
         to_blank1, to_label1 = factors(e, target.skip, i, LEFT)
-        weight0 = bounded_powers_of_two(load(e, j) + load(e_back, j) - splat(offset), WEIGHT_BITS)
-        weight1 = bounded_powers_of_two(load(e, i) + load(e_back, i) - splat(offset), WEIGHT_BITS)
+        weight0 = weights(load(e, j) + load(e_back, j) - splat(offset))
+        weight1 = weights(load(e, i) + load(e_back, i) - splat(offset))
         for k in range(frames):
             p_blank = splat(table[k, 0])
             left0, left1 = from_left(load(history, (k, 0)), l0), from_left(l0, l1)
