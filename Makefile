@@ -1,6 +1,8 @@
 # make demo        on a fresh machine: environment, spoken corpus, training, error rates, pictures
 # make demo-ocr    the same for images: handwritten digits and printed lines, no data
 # make test        the whole of pytest, doctests included
+# make fuzz        100,000 calls of the public functions, drawn by a coverage-guided fuzzer, and what each must give
+# make bounds      many of the tests, with every index and every vector of the kernels checked
 # make test-models  Hugging Face's, SpeechBrain's and Lightning's training with patch_torch and without
 # make lint        ruff and mypy
 # make docs        run the pages of docs/: their pictures, and what they print
@@ -19,7 +21,7 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ocr test test-models lint docs bench bench-cpu bench-decode bench-head gpu test-gpu bench-gpu sanitize needs-gpu clean
+.PHONY: help demo demo-ocr test fuzz bounds test-models lint docs bench bench-cpu bench-decode bench-head gpu test-gpu bench-gpu sanitize needs-gpu clean
 
 help:
 	@sed -n 's/^# \(make\)/\1/p' Makefile
@@ -48,6 +50,20 @@ demo-ocr: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGUMENTS)
 
+$(VENV)/.fuzz: $(VENV)/.test
+	$(BIN)/python -m pip install -e '.[fuzz]'
+	touch $@
+
+# what fails leaves its bytes behind: FUZZ_ARGUMENTS='-runs=0 FILE' tries them again, FUZZ_ARGUMENTS=-runs=1000000 goes on for longer
+fuzz: $(VENV)/.fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(FUZZ_ARGUMENTS)
+
+# the kernels with every index and every vector checked; 20 minutes, most of them compilation
+bounds: $(VENV)/.test
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(abspath .numba_cache/bounds) $(BIN)/python -m pytest tests/test_hostile_input.py \
+	    tests/test_values.py tests/test_gradients.py tests/test_edge_cases.py tests/test_extreme_scores.py tests/test_alignment.py \
+	    tests/test_posteriors.py tests/test_beam_search.py tests/test_beam_texts.py tests/test_head.py $(PYTEST_ARGUMENTS)
+
 $(VENV)/.models: $(VENV)/.test
 	$(BIN)/python -m pip install -e '.[test-models]'
 	touch $@
@@ -58,7 +74,7 @@ test-models: $(VENV)/.models
 # recipes and tests have a module of the same name here and there, so each folder is checked by itself
 lint: $(VENV)/.test
 	$(BIN)/ruff check
-	$(BIN)/mypy numbactc benchmarks docs
+	$(BIN)/mypy numbactc benchmarks docs fuzz
 	$(BIN)/mypy tests/*.py
 	$(BIN)/mypy tests/recipe/*.py recipes/librispeech/*.py
 	$(BIN)/mypy tests/ocr/*.py recipes/ocr/*.py

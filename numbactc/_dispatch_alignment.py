@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from numbactc import _threads
+from numbactc import _memory, _threads
 from numbactc._validation import Targets
 from numbactc._views import as_array, flat_view
 
@@ -75,7 +75,9 @@ def occupancies(scores: Tensor, targets: Targets, losses: Tensor) -> Tensor:
     labels, starts, input_lengths, target_lengths, blank = targets
     storage, strides = flat_view(scores.cpu())
     states = 2 * int(target_lengths.max(initial=0)) + 1
-    out = np.zeros((frames, utterances, states), np.float64 if scores.dtype == torch.float64 else np.float32)
+    real = np.dtype(np.float64 if scores.dtype == torch.float64 else np.float32)
+    _memory.require("posteriors of states", frames * utterances * states * real.itemsize)
+    out = np.zeros((frames, utterances, states), real)
     on_host = as_array(losses.cpu())
 
     def run(some: np.ndarray) -> None:

@@ -50,12 +50,14 @@ class Search:
         from numbactc.kernels.packed import Packed
 
         self.classes, self.settings, self.scorer = classes, settings, scorer
-        self._packed_settings = Packed(settings)
         width = settings.width
         nodes = SMALLEST
         while nodes < 8 * width:
             nodes *= 2
-        self._set(np.empty((), state_record(width, nodes, scorer.content.active)))
+        # first what a beam of any size asks for: it says so where that is too much
+        state = np.empty((), state_record(width, nodes, scorer.content.active))
+        self._packed_settings = Packed(settings)
+        self._set(state)
 
     def _set(self, state: np.ndarray) -> None:
         """Let the state be this one, with arrays to work in."""

@@ -193,9 +193,10 @@ def add_sparse(
         dense: of hidden (T, N, H), weight (C, H) and bias (C,), each only if it is wanted.
     """
     of_hidden, of_weight, of_bias = dense
+    factor = scale.item()
     for total in (of_weight, of_bias):
-        if total is not None:
-            total.mul_(scale)
+        if total is not None and factor != 1:
+            total.mul_(factor)
     factors = weights * scale
     lengths, class_counts = saved.input_lengths.tolist(), saved.class_counts.tolist()
     for n, loss in enumerate(saved.losses.tolist()):
@@ -208,7 +209,7 @@ def add_sparse(
             classes = saved.classes[n, :count]
             part = saved.coefficients[n, :frames, :count] * factors[n]
             if of_hidden is not None:
-                of_hidden[:frames, n].mul_(scale).addmm_(part, weight[classes].to(part.dtype))
+                of_hidden[:frames, n].addmm_(part, weight[classes].to(part.dtype), beta=factor)
             if of_weight is not None:
                 of_weight.index_add_(0, classes, part.t() @ hidden[:frames, n].to(part.dtype))
             if of_bias is not None:

@@ -105,8 +105,9 @@ class Projection:
     def sweep(self, chunks: list[Any], visit: Callable[[Tensor, Any], None], gradients: Gradients) -> None:
         """Have each chunk's logits visited; what they are then is the gradient by them, and is added to the others."""
         of_hidden, of_weight, of_bias = gradients
+        self._clear(gradients, chunks)
         memory = self.dispatch.memory(self.weight, max((chunk.size for chunk in chunks), default=0))
-        for chunk in chunks:
+        for i, chunk in enumerate(chunks):
             rows, logits = self.dispatch.take(self.rows, chunk).to(self.weight.dtype), memory[: chunk.size]
             if self.bias is None:
                 torch.mm(rows, self.weight.t(), out=logits)
@@ -116,15 +117,25 @@ class Projection:
             if of_hidden is not None:
                 _put_product(self._rows_of(of_hidden), chunk.places, logits, self.weight)
             if of_weight is not None:
-                _add_product(of_weight, logits, rows)
+                _add_product(of_weight, logits, rows, i == 0)
             if of_bias is not None:
                 of_bias.add_(_sum_of_rows(logits, self.real))
 
-    def zeros(self, wanted: tuple[bool, ...]) -> Gradients:
-        """In memory of their own, of hidden in the layout of hidden."""
+    def _clear(self, gradients: Gradients, chunks: list[Any]) -> None:
+        """What no chunk writes is 0."""
+        of_hidden, of_weight, of_bias = gradients
+        if of_hidden is not None and sum(chunk.size for chunk in chunks) < self.rows.shape[0]:
+            of_hidden.zero_()
+        if of_weight is not None and not chunks:
+            of_weight.zero_()
+        if of_bias is not None:
+            of_bias.zero_()
+
+    def memory_for(self, wanted: tuple[bool, ...]) -> Gradients:
+        """Of their own, of hidden in the layout of hidden; `sweep` fills it."""
         T, N, H = self.hidden.shape
         of_hidden, of_weight, of_bias = (
-            self.weight.new_zeros(shape, dtype=self.real) if want else None
+            self.weight.new_empty(shape, dtype=self.real) if want else None
             for shape, want in zip(((T * N, H), self.weight.shape, self.weight.shape[:1]), wanted, strict=True)
         )
         if of_hidden is not None:
@@ -140,13 +151,14 @@ def _put_product(rows: Tensor, places: slice | Tensor, left: Tensor, right: Tens
         rows[places] = (left @ right).to(rows.dtype)
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left.T @ right; products of half precision are added in float32."""
+def _add_product(total: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
+    """total += left.T @ right, or the first of them; products of half precision are added in float32."""
     if total.dtype == left.dtype:
-        total.addmm_(left.t(), right)
+        total.addmm_(left.t(), right, beta=0 if first else 1)
         return
     for some in range(0, len(total), CLASSES_AT_ONCE):
-        total[some : some + CLASSES_AT_ONCE] += left[:, some : some + CLASSES_AT_ONCE].t() @ right
+        part, product = total[some : some + CLASSES_AT_ONCE], left[:, some : some + CLASSES_AT_ONCE].t() @ right
+        part.copy_(product) if first else part.add_(product)
 
 
 def _sum_of_rows(rows: Tensor, real: torch.dtype) -> Tensor:
@@ -171,6 +183,8 @@ def _slopes(call: Call, has_path: Tensor, given: Tensor | None = None) -> Slopes
         slopes = 1 / (call.problem.label_counts().double() * len(has_path))
     else:
         slopes = torch.ones_like(has_path, dtype=torch.float64)
+    if call.dtype == call.real:
+        return Slopes(slopes.masked_fill(~has_path, 0.0).to(call.real), slopes.new_ones((), dtype=call.real))
     largest = torch.cat([slopes.abs(), slopes.new_zeros(1)]).nan_to_num(0.0, 0.0).amax()
     scale = largest.masked_fill(largest == 0, 1.0)
     return Slopes((slopes / scale).masked_fill(~has_path, 0.0).to(call.real), scale.to(call.real))
@@ -178,7 +192,7 @@ def _slopes(call: Call, has_path: Tensor, given: Tensor | None = None) -> Slopes
 
 def _dense(projection: Projection, saved: Any, weights: Tensor, wanted: tuple[bool, ...]) -> Gradients:
     """The dense parts of gradients, from another sweep."""
-    dense, again = projection.zeros(wanted), projection.dispatch.read_again
+    dense, again = projection.memory_for(wanted), projection.dispatch.read_again
     chunks = projection.chunks(saved, weights != 0)
     projection.sweep(chunks, lambda logits, chunk: again(logits, chunk, weights, saved), dense)
     return dense
@@ -206,7 +220,7 @@ def forward(
     batch = dispatch.Batch(call.problem, hidden.shape[0], len(weight), call.real, keep)
     weights, dense = None, None
     if keep and ahead and call.reduction != "none":
-        weights, dense = _slopes(call, batch.fits).weights, projection.zeros(wanted)
+        weights, dense = _slopes(call, batch.fits).weights, projection.memory_for(wanted)
     nothing: Gradients = [None, None, None]
     fitting = projection.chunks(batch, batch.fits)
     projection.sweep(fitting, lambda logits, chunk: batch.read(logits, chunk, weights), dense or nothing)

@@ -54,6 +54,13 @@ def check_scores(name: str, scores: object, last: str = "C") -> None:
         raise ValueError(f"{name} must have shape (T, N, {last}) or (T, {last}), got {tuple(scores.shape)}")
     if scores.device.type != "cpu" and not (scores.is_cuda and torch.version.hip is None):
         raise NotImplementedError(f"{name} must be on the CPU or an NVIDIA GPU, got a tensor on {scores.device}")
+    check_dense(name, scores)
+
+
+def check_dense(name: str, tensor: Tensor) -> None:
+    """Memory with strides: neither sparse, nor nested, nor in a layout of some library's own."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got {'a nested one' if tensor.is_nested else tensor.layout}")
 
 
 def as_batch(name: str, scores: Tensor, batch_first: bool, last: str = "C") -> Tensor:
@@ -82,6 +89,7 @@ def check_projection(hidden: Tensor, weight: Any, bias: Any) -> torch.dtype:
             raise TypeError(f"{name} must have the dtype of hidden, {hidden.dtype}, got {tensor.dtype}")
         if tensor.device != hidden.device:
             raise ValueError(f"{name} must be on the device of hidden, {hidden.device}, got {tensor.device}")
+        check_dense(name, tensor)
     if weight.dim() != 2 or weight.shape[1] != hidden.shape[-1]:
         raise ValueError(f"weight must have shape (C, {hidden.shape[-1]}), got {tuple(weight.shape)}")
     if bias is not None and tuple(bias.shape) != (len(weight),):
@@ -105,45 +113,52 @@ def check_targets(
     unbatched: bool,
     elsewhere: bool = False,
     wildcard: int | None = None,
+    name: str = "targets",
 ) -> Targets:
     """Targets and lengths for scores (T, N, C), each checked against its range.
 
     Args:
         elsewhere: targets may be on any device.
         wildcard: what stands among the labels for anything, checked.
+        name: what the caller calls targets.
     """
     frames, batch, classes = scores.shape
     blank = check_blank(blank, classes)
     input_lengths = check_lengths("input_lengths", input_lengths, batch, unbatched)
     target_lengths = check_lengths("target_lengths", target_lengths, batch, unbatched)
     check_range("input_lengths", input_lengths, frames, "T")
-    targets = check_targets_type(targets)
+    targets = check_targets_type(targets, name)
     if targets.device != scores.device and not elsewhere:
-        raise ValueError(f"targets must be on the device of the scores, {scores.device}, got {targets.device}")
+        raise ValueError(f"{name} must be on the device of the scores, {scores.device}, got {targets.device}")
     longest = width_of(targets, batch, unbatched)
     if longest is not None:
         check_range("target_lengths", target_lengths, longest, "S, the width of targets")
         starts = np.arange(batch, dtype=np.int64) * longest
     else:
         check_range("target_lengths", target_lengths, None, "")
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(target_lengths)])
-        check_total(targets, int(starts[-1]), unbatched)
-        starts = starts[:-1]
+        check_total(targets, target_lengths, unbatched)
+        starts = np.cumsum(target_lengths) - target_lengths
     if targets.device.type != "cpu":
         targets = targets.cpu()
     labels = np.array(np.from_dlpack(targets), dtype=np.int64).reshape(-1)
-    _check_labels(labels, starts, target_lengths, classes, blank, wildcard)
+    _check_labels(name, labels, starts, target_lengths, classes, blank, wildcard)
     if wildcard is not None:
         labels[labels == wildcard] = classes
     return Targets(labels, starts, input_lengths, target_lengths, blank)
 
 
-def check_targets_type(targets: object) -> Tensor:
+def check_targets_type(targets: object, name: str = "targets") -> Tensor:
     if not isinstance(targets, Tensor):
-        raise TypeError(f"targets must be a tensor, got {type(targets).__name__}")
-    if targets.dtype not in INTEGER_DTYPES:
-        raise TypeError(f"targets must be int32 or int64, got {targets.dtype}")
-    return targets
+        raise TypeError(f"{name} must be a tensor, got {type(targets).__name__}")
+    return check_integers(name, targets)
+
+
+def check_integers(name: str, tensor: Tensor) -> Tensor:
+    """A dense tensor of integers, whose memory holds what it says: no minus sign is left to whoever reads it."""
+    if tensor.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"{name} must be int32 or int64, got {tensor.dtype}")
+    check_dense(name, tensor)
+    return tensor.resolve_neg() if tensor.is_neg() else tensor  # even for nothing, torch.func would wrap the result
 
 
 def width_of(targets: Tensor, batch: int, unbatched: bool) -> int | None:
@@ -155,8 +170,9 @@ def width_of(targets: Tensor, batch: int, unbatched: bool) -> int | None:
     raise ValueError(f"targets must have shape ({batch}, S) or (sum(target_lengths),), got {tuple(targets.shape)}")
 
 
-def check_total(targets: Tensor, total: int, unbatched: bool) -> None:
+def check_total(targets: Tensor, target_lengths: np.ndarray, unbatched: bool) -> None:
     """As many labels as the lengths say, in concatenated targets; a single utterance's may be padded."""
+    total = sum(target_lengths.tolist())  # which never overflows
     if total > targets.numel() or (total < targets.numel() and not unbatched):
         raise ValueError(
             f"targets, concatenated, must have sum(target_lengths) = {total} labels, got {targets.numel()}"
@@ -194,7 +210,10 @@ def check_number(name: str, number: Any, rule: str = "") -> float:
     """A finite float: any, 'positive' or 'at least 0'."""
     if isinstance(number, bool) or not isinstance(number, numbers.Real):
         raise TypeError(f"{name} must be a number, got {number!r}")
-    value = float(number)
+    try:
+        value = float(number)
+    except OverflowError:  # an integer or a fraction beyond float64
+        value = math.inf
     if not math.isfinite(value) or (rule and value < 0) or (rule == "positive" and value == 0):
         raise ValueError(f"{name} must be finite{' and ' * bool(rule)}{rule}, got {value}")
     return value
@@ -203,24 +222,29 @@ def check_number(name: str, number: Any, rule: str = "") -> float:
 def check_lengths(name: str, lengths: Any, batch: int, unbatched: bool) -> np.ndarray:
     """Lengths in any form as int64."""
     if isinstance(lengths, Tensor):
-        check_lengths_dtype(name, lengths)
-        array = np.array(lengths.tolist(), dtype=np.int64)
+        if lengths.is_meta:
+            raise ValueError(f"{name} must have values, got a tensor on meta")
+        array = np.array(check_integers(name, lengths).tolist(), dtype=np.int64)
         if unbatched and array.ndim == 0:
             array = array.reshape(1)
     elif isinstance(lengths, (list, tuple)):
-        try:
-            array = np.array([operator.index(length) for length in lengths], dtype=np.int64)
-        except TypeError:
-            raise TypeError(f"{name} must hold integers, got {lengths!r}") from None
+        array = as_integers(name, lengths)
     else:
         raise TypeError(f"{name} must be a tensor, list or tuple of integers, got {type(lengths).__name__}")
     check_lengths_shape(name, array.shape, batch)
     return array
 
 
-def check_lengths_dtype(name: str, lengths: Tensor) -> None:
-    if lengths.dtype not in INTEGER_DTYPES:
-        raise TypeError(f"{name} must be int32 or int64, got {lengths.dtype}")
+def as_integers(name: str, values: Sequence[Any]) -> np.ndarray:
+    """Python's integers of any kind as int64."""
+    try:
+        integers = [operator.index(value) for value in values]
+    except TypeError:
+        raise TypeError(f"{name} must hold integers, got {values!r}") from None
+    for value in integers:
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"{name} must hold integers that fit into 64 bits, got {value}")
+    return np.array(integers, dtype=np.int64)
 
 
 def check_lengths_shape(name: str, shape: tuple[int, ...], batch: int) -> None:
@@ -238,8 +262,9 @@ def check_range(name: str, lengths: np.ndarray, largest: int | None, meaning: st
 
 
 def _check_labels(
-    labels: np.ndarray, starts: np.ndarray, target_lengths: np.ndarray, classes: int, blank: int, wildcard: int | None
-) -> None:
+    name: str, labels: np.ndarray, starts: np.ndarray, target_lengths: np.ndarray, classes: int, blank: int,
+    wildcard: int | None,
+) -> None:  # fmt: skip
     if not labels.size:
         return
     if blank == 0 and labels.min() > 0 and labels.max() < classes:
@@ -258,6 +283,6 @@ def _check_labels(
             position = int(wrong.argmax())
             no_class = any(outside[start : start + length].any() for start, length in utterances)
             raise (NoClass if no_class else ValueError)(
-                f"targets must be from 0 to C - 1, where C = {classes}, and not the blank, {blank}, "
+                f"{name} must be from 0 to C - 1, where C = {classes}, and not the blank, {blank}, "
                 f"got {labels[start + position]} at position {position} of utterance {n}"
             )

@@ -45,7 +45,7 @@ def check_targets(
     if "target_lengths" not in on_gpu:
         _validation.check_range("target_lengths", given["target_lengths"], longest, "S, the width of targets")
         if longest is None:
-            _validation.check_total(labels, int(given["target_lengths"].sum()), unbatched)
+            _validation.check_total(labels, given["target_lengths"], unbatched)
     given["targets"] = labels.reshape(1, -1) if unbatched else labels
     if len(on_gpu) < len(given):
         _upload(given, on_gpu, scores.device)
@@ -61,7 +61,7 @@ def _is_on_gpu(name: str, value: Any, scores: Tensor) -> bool:
 
 
 def _gpu_lengths(name: str, lengths: Tensor, batch: int, unbatched: bool) -> Tensor:
-    _validation.check_lengths_dtype(name, lengths)
+    lengths = _validation.check_integers(name, lengths)
     if unbatched and lengths.dim() == 0:
         lengths = lengths.reshape(1)
     _validation.check_lengths_shape(name, lengths.shape, batch)

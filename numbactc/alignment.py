@@ -162,7 +162,9 @@ def _alignment(
     classes[1::2] = tokens
     durations = np.diff(edges.reshape(-1), prepend=0, append=frames)
     path = torch.from_numpy(np.repeat(classes, durations))
-    columns = [tokens, edges[:, 0], edges[:, 1], np.exp(found.log_means[start : start + count])]
+    with np.errstate(over="ignore"):  # of scores that are no log-probabilities
+        confidences = np.exp(found.log_means[start : start + count])
+    columns = [tokens, edges[:, 0], edges[:, 1], confidences]
     if frame_duration is not None:
         columns += [edges[:, 0] * frame_duration, edges[:, 1] * frame_duration]
     return Alignment(path, score, list(map(TokenSpan, *(column.tolist() for column in columns))))

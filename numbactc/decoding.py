@@ -74,7 +74,7 @@ def greedy_decode(
         tensor([1, 1]) tensor([0, 3]) -1.1803
     """
     scores, frames, blank = _validation_decoding.check_utterances(log_probs, lengths, blank, batch_first)
-    best = scores.max(dim=-1)
+    best = scores[: int(frames.max(initial=0))].max(dim=-1)
     values = best.values.to(torch.float64).T.contiguous().cpu().numpy()
     classes = best.indices.T.contiguous().cpu().numpy()
     return [_best_path(values[n, :length], classes[n, :length], blank) for n, length in enumerate(frames.tolist())]

@@ -75,8 +75,11 @@ def enumerate_alignments(
         0.64 0.64
     """
     scores, labels, blank = _checked(log_probs, target, blank)
+    limit = _validation.check_integer("limit", limit)
+    if limit < 0:
+        raise ValueError(f"limit must be at least 0, got {limit}")
     number = math.comb(_places(len(scores), labels), 2 * len(labels))
-    if number > operator.index(limit):
+    if number > limit:
         written = str(number) if number < 10**15 else f"more than 10**{math.floor(math.log10(number))}"
         raise ValueError(
             f"log_probs and target must have at most {limit} alignments (limit), "
@@ -94,26 +97,22 @@ def _checked(
     if log_probs.dim() != 2:
         raise ValueError(f"log_probs must have shape (T, C), got {tuple(log_probs.shape)}")
     if not isinstance(target, Tensor):
-        target = _tensor_of(target)
+        target = torch.from_numpy(_validation.as_integers("target", target))
+    target = _validation.check_targets_type(target, "target")
+    if target.is_meta:
+        raise ValueError("target must have values, got a tensor on meta")
     if target.dim() != 1:
         raise ValueError(f"target must have shape (L,), got {tuple(target.shape)}")
     # in the contract of the losses a target on another device than the scores is refused; here all goes to the host
     scores = log_probs.detach().to("cpu", torch.float64)
     checked = _validation.check_targets(
-        scores.unsqueeze(1), target.cpu(), [len(scores)], [len(target)], blank, unbatched=True
+        scores.unsqueeze(1), target.cpu(), [len(scores)], [len(target)], blank, unbatched=True, name="target"
     )
     bad = (scores.isnan() | (scores == torch.inf)).nonzero()
     if len(bad):
         t, c = bad[0].tolist()
         raise ValueError(f"log_probs must not be NaN or +inf, got {scores[t, c].item()} in frame {t}, class {c}")
     return scores.tolist(), checked.labels.tolist(), checked.blank
-
-
-def _tensor_of(target: Sequence[int]) -> Tensor:
-    try:
-        return torch.tensor([operator.index(label) for label in target], dtype=torch.int64)
-    except TypeError:
-        raise TypeError(f"target must hold integers, got {target!r}") from None
 
 
 def _places(frames: int, labels: list[int]) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from numbactc import _autograd_head, _head, _ops_head, _validation
 from numbactc._validation import Lengths
 
-CHUNK_BYTES = 1 << 26
+CHUNK_BYTES = 96 << 20
 
 
 def linear_ctc_loss(

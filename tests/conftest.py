@@ -30,6 +30,7 @@ GARBAGE = 0x5A5A5A5A
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = f"of {', '.join(devices.DEVICES)}, separated by commas; cpu by default, and simulated for tests so marked"
     parser.addoption("--devices", help=text)
+    parser.addoption("--seconds", type=float, default=1.0, help="for how long test_load.py keeps its threads busy")
     parser.addoption("--renew-images", action="store_true", help="write the reference images of test_plotting.py")
 
 
@@ -57,6 +58,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     config.hook.pytest_deselected(items=[item for item in items if not on_a_device(item)])
     items[:] = [item for item in items if on_a_device(item)]
+
+
+@pytest.fixture
+def seconds(request: pytest.FixtureRequest) -> float:
+    """For how long a test of load goes on."""
+    answer: float = request.config.getoption("--seconds")
+    return answer
 
 
 @pytest.fixture(params=[False, True], ids=["log_probs", "logits"])

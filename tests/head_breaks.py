@@ -54,8 +54,8 @@ HEAD_BREAKS = [
     Break(
         "fused head: gradients of chunks added up in half precision",
         HEAD,
-        "self.weight.new_zeros(shape, dtype=self.real) if want",
-        "self.weight.new_zeros(shape) if want",
+        "self.weight.new_empty(shape, dtype=self.real) if want",
+        "self.weight.new_empty(shape) if want",
         "test_head.py -k adds_chunks_up",
     ),
     Break(
@@ -117,9 +117,23 @@ HEAD_BREAKS = [
     Break(
         "fused head: the gradient of the result does not reach the hidden states",
         DISPATCH,
-        "of_hidden[:frames, n].mul_(scale).addmm_(",
-        "of_hidden[:frames, n].addmm_(",
+        "weight[classes].to(part.dtype), beta=factor)",
+        "weight[classes].to(part.dtype))",
         "test_head_contract.py -k reaches_all_three",
+    ),
+    Break(
+        "fused head: frames that no chunk has keep what memory held",
+        HEAD,
+        "            of_hidden.zero_()",
+        "            pass",
+        "test_head.py test_head_contract.py",
+    ),
+    Break(
+        "fused head: the first chunk is added to what memory held",
+        HEAD,
+        "beta=0 if first else 1",
+        "beta=1",
+        "test_head.py",
     ),
     Break(
         "fused head on a GPU: a mask of -1e9 is a score like any other",

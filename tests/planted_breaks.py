@@ -23,6 +23,7 @@ from breaks import Break
 from contract_breaks import CONTRACT_BREAKS
 from cuda_breaks import CUDA_BREAKS
 from head_breaks import HEAD_BREAKS
+from hostile_breaks import HOSTILE_BREAKS
 from integration_breaks import INTEGRATION_BREAKS
 from language_model_breaks import LANGUAGE_MODEL_BREAKS
 from picture_breaks import PICTURE_BREAKS
@@ -33,6 +34,7 @@ BREAKS = [
     *CPU_BREAKS,
     *CONTRACT_BREAKS,
     *HEAD_BREAKS,
+    *HOSTILE_BREAKS,
     *INTEGRATION_BREAKS,
     *ALIGNMENT_BREAKS,
     *BEAM_BREAKS,
@@ -47,7 +49,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", 
 
 def copy_of_the_repository(folder: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__", ".*_cache", ".hypothesis", "recipe")
-    for name in ("numbactc", "tests", "benchmarks"):
+    for name in ("numbactc", "tests", "benchmarks", "fuzz"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
     shutil.copy(REPOSITORY / "pyproject.toml", folder)
 

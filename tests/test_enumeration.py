@@ -152,7 +152,7 @@ def test_the_limit_is_the_largest_number_that_is_allowed() -> None:
         ((torch.zeros(2, 1, 2), [1]), ValueError, r"log_probs must have shape \(T, C\), got \(2, 1, 2\)"),
         ((torch.zeros(2, 2), torch.tensor([[1]])), ValueError, r"target must have shape \(L,\), got \(1, 1\)"),
         ((torch.zeros(2, 2), [0.5]), TypeError, r"target must hold integers, got \[0.5\]"),
-        ((torch.zeros(2, 2), torch.ones(1)), TypeError, "targets must be int32 or int64, got torch.float32"),
+        ((torch.zeros(2, 2), torch.ones(1)), TypeError, "target must be int32 or int64, got torch.float32"),
         ((torch.zeros(2, 2), [2]), ValueError, "where C = 2, and not the blank, 0, got 2 at position 0"),
         ((torch.zeros(2, 2), [1], 1), ValueError, "not the blank, 1, got 1 at position 0"),
         ((torch.zeros(2, 2), [1], 2), ValueError, "blank must be from 0 to C - 1, where C = 2, got 2"),

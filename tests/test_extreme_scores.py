@@ -76,7 +76,7 @@ def test_the_front_turns(entry: Loss) -> None:
 
 
 def test_both_fronts_are_steep_and_cannot_meet_within_a_block(entry: Loss) -> None:
-    """Equal labels ask for two frames each: forward and backward mass in the middle is 2**-860 of its neighbours' alike.
+    """Equal labels ask for two frames each: in the middle, forward and backward mass are far below their neighbours'.
 
     All blocks in question are within float64's range, but the two together are not.
     """

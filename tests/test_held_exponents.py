@@ -27,7 +27,7 @@ class Pairs(NamedTuple):
 
 def lone_place(side: int) -> int:
     """The places between hold a label each: in both directions the lone blank is the last on the way."""
-    return PAD + 1 + LABELS if side < 0 else PAD
+    return int(PAD + 1 + LABELS if side < 0 else PAD)
 
 
 def way_of(side: int) -> list[int]:

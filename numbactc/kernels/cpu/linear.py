@@ -36,10 +36,10 @@ PAD = 2 * VECTOR
 BLOCK = 16
 """Frames in a block at most; a tile has this many vectors."""
 
-# Binary digits that float64 mantissas may use within a held block. SPAN bounds how far one rises, by mass from pairs with
-# a larger exponent; 3**16 paths add 26 digits. RANGE_BITS bounds how far what counts may fall: from its pair's exponent
-# at the start, and by the block's emissions. So it never leaves 2**-900 to 2**154. Where a forward and a backward mantissa
-# meet, WEIGHT_BITS bounds what they are multiplied by, for a product up to 2**1014.
+# Binary digits that float64 mantissas may use within a held block. SPAN bounds how far one rises, by mass from pairs
+# with a larger exponent; 3**16 paths add 26 digits. RANGE_BITS bounds how far what counts may fall: from its pair's
+# exponent at the start, and by the block's emissions. So it never leaves 2**-900 to 2**154. Where a forward and a
+# backward mantissa meet, WEIGHT_BITS bounds what they are multiplied by, for a product up to 2**1014.
 SPAN = 128
 RANGE_BITS = 900
 WEIGHT_BITS = 860
@@ -49,7 +49,7 @@ EMISSION_BITS = 480
 """What an ordinary block's emissions may take of RANGE_BITS."""
 
 FAINT_BITS = 512
-"""Posteriors below 2**(2 * 154 - 512) are 0: in long audio most pairs' are, and products of theirs would be subnormal."""
+"""Posteriors below 2**(2 * 154 - 512) are 0: most are in long audio, and products of theirs would be subnormal."""
 
 LEFT, RIGHT = np.int64(-1), np.int64(1)
 """On which side a pair's neighbour stands. As plain constants, Numba would compile everything for each of them."""
@@ -154,7 +154,7 @@ def factors(e, skip, j, side):
 
 @kernel
 def can_meet(e, e_back, offset, first, last):
-    """Whether no weight is too large: where both mantissas of a pair are small, its exponents are far above the total's."""
+    """Whether no weight is too large. Where both mantissas of a pair are small, its exponents exceed the total's."""
     largest = splat(NO_MASS)
     for j in range(first, last, VECTOR):
         largest = at_least(largest, load(e, j) + load(e_back, j))

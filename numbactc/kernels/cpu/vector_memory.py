@@ -1,7 +1,7 @@
 """Vectors from and to arrays.
 
-An index is a number, or a tuple for an array of several dimensions that is contiguous in the last; nothing checks that
-a whole vector lies there.
+An index is a number, or a tuple for an array of several dimensions that is contiguous in the last. That a whole vector
+lies there is checked where Numba checks indices, with NUMBA_BOUNDSCHECK=1, and nowhere else.
 """
 
 from typing import Any
@@ -14,14 +14,26 @@ from numba.extending import intrinsic
 from numbactc.kernels.cpu.vector import F64, WORD, VectorType, call, constant, short_name, spread
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index_kind: Any, index: Any) -> Any:
-    """Address of an element."""
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, index_kind: Any, index: Any, count: Any) -> Any:
+    """Address of an element, from which on `count` are asked for: a number, or a value of LLVM's; 0 for no matter."""
     several = isinstance(index_kind, types.BaseTuple)
     indices = cgutils.unpack_tuple(builder, index) if several else [index]
     kinds = list(index_kind) if several else [index_kind]
     indices = [context.cast(builder, i, k, types.intp) for i, k in zip(indices, kinds, strict=True)]
     array = context.make_array(kind)(context, builder, array)
+    if context.enable_boundscheck and count != 0:
+        _check_bounds(context, builder, array, indices, count)
     return cgutils.get_item_pointer(context, builder, kind, array, indices, wraparound=False)
+
+
+def _check_bounds(context: Any, builder: Any, array: Any, indices: list[Any], count: Any) -> None:
+    """Raise IndexError unless the elements are all in the array's last dimension."""
+    count = context.get_constant(types.intp, count) if isinstance(count, int) else builder.sext(count, indices[0].type)
+    last = builder.sub(builder.add(indices[-1], count), context.get_constant(types.intp, 1))
+    sizes = cgutils.unpack_tuple(builder, array.shape)
+    with builder.if_then(builder.icmp_signed(">", count, count.type(0))):
+        for axis, (i, size) in enumerate(zip([*indices, last], [*sizes, sizes[-1]], strict=True)):
+            cgutils.do_boundscheck(context, builder, i, size, axis)
 
 
 def _element_bytes(kind: Any) -> int:
@@ -40,7 +52,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     result = VectorType(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, args[0], index, args[1])
+        pointer = _pointer(context, builder, array, args[0], index, args[1], result.lanes)
         vector = context.get_value_type(result)
         return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=_element_bytes(array))
 
@@ -54,8 +66,9 @@ def load_first(typingctx: Any, array: Any, index: Any, count: Any, fill: Any) ->
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = context.get_value_type(result)
-        pointer = builder.bitcast(_pointer(context, builder, array, args[0], index, args[1]), vector.as_pointer())
-        mask = _first_lanes(builder, context.cast(builder, args[2], count, types.int32), result.lanes)
+        lanes = context.cast(builder, args[2], count, types.int32)
+        pointer = _pointer(context, builder, array, args[0], index, args[1], lanes)
+        pointer, mask = builder.bitcast(pointer, vector.as_pointer()), _first_lanes(builder, lanes, result.lanes)
         rest = spread(builder, args[3], result.lanes)
         name = f"llvm.masked.load.{short_name(vector)}.p0"
         return call(builder, name, vector, [pointer, ir.Constant(WORD, _element_bytes(array)), mask, rest])
@@ -68,7 +81,7 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask for the line of an element, which need not exist, into the second level of the cache."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, args[0], index, args[1])
+        pointer = _pointer(context, builder, array, args[0], index, args[1], 0)
         pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
         read, second_level, data = ir.Constant(WORD, 0), ir.Constant(WORD, 2), ir.Constant(WORD, 1)
         call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, read, second_level, data])
@@ -82,7 +95,7 @@ def load_as_float64(typingctx: Any, array: Any, index: Any) -> Any:
     """8 float32 or float64 elements, as float64."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, args[0], index, args[1])
+        pointer = _pointer(context, builder, array, args[0], index, args[1], F64.lanes)
         kind = ir.VectorType(context.get_value_type(array.dtype), F64.lanes)
         vector = builder.load(builder.bitcast(pointer, kind.as_pointer()), align=_element_bytes(array))
         return vector if array.dtype == types.float64 else builder.fpext(vector, context.get_value_type(F64))
@@ -98,7 +111,7 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
         value = args[2]
         if array.dtype != vector.dtype:
             value = builder.fptrunc(value, ir.VectorType(context.get_value_type(array.dtype), vector.lanes))
-        pointer = _pointer(context, builder, array, args[0], index, args[1])
+        pointer = _pointer(context, builder, array, args[0], index, args[1], vector.lanes)
         builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=_element_bytes(array))
         return context.get_dummy_value()
 
@@ -111,8 +124,9 @@ def store_first(typingctx: Any, array: Any, index: Any, count: Any, vector: Any)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = args[3]
-        pointer = _pointer(context, builder, array, args[0], index, args[1])
-        mask = _first_lanes(builder, context.cast(builder, args[2], count, types.int32), vector.lanes)
+        lanes = context.cast(builder, args[2], count, types.int32)
+        pointer = _pointer(context, builder, array, args[0], index, args[1], lanes)
+        mask = _first_lanes(builder, lanes, vector.lanes)
         size = ir.Constant(WORD, _element_bytes(array))
         arguments = [value, builder.bitcast(pointer, value.type.as_pointer()), size, mask]
         call(builder, f"llvm.masked.store.{short_name(value.type)}.p0", ir.VoidType(), arguments)
@@ -121,8 +135,15 @@ def store_first(typingctx: Any, array: Any, index: Any, count: Any, vector: Any)
     return types.none(array, index, count, vector), generate
 
 
-def _gather(context: Any, builder: Any, kind: Any, start: Any, places: Any) -> Any:
-    """Elements of an array of this kind at a vector of places counted from an address."""
+def _gather(context: Any, builder: Any, kind: Any, array: Any, index_kind: Any, index: Any, places: Any) -> Any:
+    """Elements of an array of this kind at a vector of places counted from an element on."""
+    start = _pointer(context, builder, kind, array, index_kind, index, 0)
+    if context.enable_boundscheck:
+        its = context.make_array(kind)(context, builder, array)
+        first = cgutils.unpack_tuple(builder, index)[-1] if isinstance(index_kind, types.BaseTuple) else index
+        for lane in range(places.type.count):
+            place = builder.add(first, builder.extract_element(places, ir.Constant(WORD, lane)))
+            cgutils.do_boundscheck(context, builder, place, cgutils.unpack_tuple(builder, its.shape)[-1])
     # llvmlite cannot index one pointer with a vector
     bytes_each = constant(places.type, _element_bytes(kind))
     base = spread(builder, builder.ptrtoint(start, places.type.element), places.type.count)
@@ -140,8 +161,7 @@ def gather(typingctx: Any, array: Any, index: Any, places: Any) -> Any:
     """The elements of a float64 array at these places, a vector of int64, counted from an element on."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        start = _pointer(context, builder, array, args[0], index, args[1])
-        return _gather(context, builder, array, start, args[2])
+        return _gather(context, builder, array, args[0], index, args[1], args[2])
 
     return VectorType(array.dtype)(array, index, places), generate
 
@@ -152,9 +172,9 @@ def gather_listed(typingctx: Any, array: Any, places: Any, index: Any) -> Any:
     result = VectorType(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        listed = _pointer(context, builder, places, args[1], index, args[2])
+        listed = _pointer(context, builder, places, args[1], index, args[2], result.lanes)
         kind = ir.VectorType(ir.IntType(64), result.lanes)
         chosen = builder.load(builder.bitcast(listed, kind.as_pointer()), align=8)
-        return _gather(context, builder, array, context.make_array(array)(context, builder, args[0]).data, chosen)
+        return _gather(context, builder, array, args[0], types.intp, context.get_constant(types.intp, 0), chosen)
 
     return result(array, places, index), generate
