@@ -41,8 +41,9 @@ class CRNN(Recurrent):
         for conv in convs:  # PyTorch's own draw makes each layer's output smaller than its input
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        # channels last: two thirds of the time in bfloat16 on a CPU
-        self.convs = nn.ModuleList(convs).to(memory_format=torch.channels_last)
+            # three fifths of the time in bfloat16 on a CPU, and the images follow the weights
+            conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
+        self.convs = nn.ModuleList(convs)
         self.add_layers(model.channels[-1] * output_frames(images.height, model.rows), model, classes)
 
     def forward(self, lines: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
