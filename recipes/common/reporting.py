@@ -96,7 +96,7 @@ def plot_curves(state: dict[str, Any], path: Path) -> None:
         for values, name, colour in [(wer, "WER", "C3"), (cer, "CER", "C1")]:
             right.plot(steps, values, marker=".", color=colour, label=f"dev {name}, last {values[-1]:.1f} %")
         right.set(xlim=(0, None), ylim=(0, 1.05 * max(wer)))
-    left.set(xlabel="step", ylabel="CTC loss (nats a token)", ylim=(0, None))
+    left.set(xlabel="step", ylabel="CTC loss (nats a token)", yscale="log")
     right.set(xlabel="step", ylabel="error rate, greedy (%)")
     for axes in (left, right):
         axes.grid(alpha=0.3)

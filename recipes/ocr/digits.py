@@ -28,6 +28,8 @@ LONGEST = 12  # digits in a string
 HEIGHT = 32  # rows of a line
 TILE = 28  # rows and columns of a digit's canvas
 
+DISTORTED = 0.5  # test lines, of what printed ones are: there is not much in 8 by 8 pixels
+
 Ink = NDArray[np.float32]
 
 
@@ -98,4 +100,4 @@ def lines(subset: str, count: int, seed: int) -> Iterator[tuple[Pixels, str, str
         draw = np.random.default_rng([seed, SUBSETS.index(subset), k])
         text = "".join(map(str, draw.integers(0, 10, draw.integers(1, LONGEST + 1))))
         pixels = line_of(text, subset, draw)
-        yield pixels if subset == "train" else distorted(pixels, draw, 1.0), text, f"digits of {subset}"
+        yield pixels if subset == "train" else distorted(pixels, draw, DISTORTED), text, f"digits of {subset}"

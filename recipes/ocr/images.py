@@ -5,7 +5,9 @@ An image is (rows, columns), uint8, 0 black; a tensor (columns, rows): the colum
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,19 +70,21 @@ def as_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values.T))
 
 
-def distorted(pixels: Pixels, draw: np.random.Generator, strength: float) -> Pixels:
+def distorted(pixels: Pixels, draw: np.random.Generator, strength: float, elastic: float = 0.0) -> Pixels:
     """As a camera sees a line: turned, slanted, in perspective, unevenly lit, faint, blurred, noisy.
 
-    With ``strength`` 0 it is the same image; the number of rows and columns stays.
+    With ``strength`` 0 it is the same image; the number of rows and columns stays. ``elastic``: how far it is pulled
+    about besides, as by another hand or another type (`pulled`).
     """
     if strength <= 0:
         return pixels
     rows, columns = pixels.shape
     image = Image.fromarray(pixels)
     view = perspective(rows, columns, corners(rows, columns, draw, strength))
-    image = image.transform(
-        image.size, Image.Transform.PERSPECTIVE, view, Image.Resampling.BILINEAR, fillcolor=background(pixels)
-    )
+    mapping: tuple[Image.Transform, Sequence[Any]] = (Image.Transform.PERSPECTIVE, view)
+    if elastic > 0:
+        mapping = (Image.Transform.MESH, pulled(rows, columns, view, draw, elastic))
+    image = image.transform(image.size, *mapping, Image.Resampling.BILINEAR, fillcolor=background(pixels))
     if (radius := strength * draw.uniform(-0.3, 1.0)) > 0:
         image = image.filter(ImageFilter.GaussianBlur(radius))
     values = np.asarray(image, dtype=np.float32)
@@ -115,3 +119,24 @@ def perspective(rows: int, columns: int, seen: NDArray[np.float64]) -> list[floa
         values += [u, v]
     solution: list[float] = np.linalg.solve(equations, values).tolist()
     return solution
+
+
+def pulled(
+    rows: int, columns: int, view: Sequence[float], draw: np.random.Generator, elastic: float
+) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+    """A perspective in cells about half as wide as the line is high, whose corners are each displaced by chance.
+
+    ``elastic``: of the displacements, the standard deviation as a share of the height. Returns the cells as Pillow
+    wants them: left, upper, right and lower edge, and where their corners lie in the old image, counterclockwise from
+    the upper left. The cells meet, so strokes do not break.
+    """
+    # edges; each once, however few pixels there are
+    x, y = (np.unique(np.linspace(0, *ends).round()) for ends in ((columns, 2 * columns // rows + 2), (rows, 3)))
+    a, b, c, d, e, f, g, h = view
+    across, down = np.meshgrid(x, y)
+    scale = g * across + h * down + 1
+    old = np.stack([(a * across + b * down + c) / scale, (d * across + e * down + f) / scale], axis=-1)
+    old += elastic * rows * draw.standard_normal(old.shape)
+    quads = np.concatenate([old[:-1, :-1], old[1:, :-1], old[1:, 1:], old[:-1, 1:]], axis=-1)
+    boxes = [(int(x[j]), int(y[i]), int(x[j + 1]), int(y[i + 1])) for i in range(len(y) - 1) for j in range(len(x) - 1)]
+    return list(zip(boxes, map(tuple, quads.reshape(-1, 8).tolist()), strict=True))

@@ -34,7 +34,7 @@ class LineDataset(Dataset[Item[Line]]):
 
     def __init__(self, utterances: Sequence[Line], config: Config, tokens: Tokens, training: bool = False) -> None:
         self.utterances, self.config, self.tokens = list(utterances), config, tokens
-        self.strength = config.images.distort if training else 0.0
+        self.training = training
         self.epoch = 0
         height = config.images.height
         self.lengths = [float(columns_at((line.columns, line.rows), height)) for line in self.utterances]
@@ -66,7 +66,9 @@ class LineDataset(Dataset[Item[Line]]):
             item.reports.append(f"left out {line.image}: {error}")
             return item
         generator = np.random.default_rng(random.Random(draw).getrandbits(64))
-        item.inputs = as_tensor(distorted(pixels, generator, self.strength))
+        if self.training:
+            pixels = distorted(pixels, generator, self.config.images.distort, self.config.images.elastic)
+        item.inputs = as_tensor(pixels)
         return item
 
 

@@ -5,6 +5,7 @@
     torchrun --nproc-per-node 2 ocr.py train --config conf/printed.yaml
     python ocr.py evaluate --config conf/printed.yaml decode.methods=greedy
     python ocr.py report --config conf/printed.yaml
+    python ocr.py train --config conf/printed.yaml --peer       # PyTorch's loss, to compare: data, train, evaluate
 
 Each is safe to repeat; interrupted, training continues at the very batch.
 """
@@ -49,8 +50,11 @@ STAGES = {"data": data, "train": train, "evaluate": evaluate, "report": report}
 
 
 def main() -> None:
-    args = settings.argument_parser(__doc__, STAGES).parse_intermixed_args()
-    STAGES[args.stage](settings.load(args.config, args.overrides))
+    parser = settings.argument_parser(__doc__, STAGES)
+    parser.add_argument("--peer", action="store_true", help="the same with PyTorch's loss, as <name>-torch")
+    args = parser.parse_intermixed_args()
+    config = settings.load(args.config, args.overrides)
+    STAGES[args.stage](settings.peer_of(config) if args.peer else config)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from common.tokens import BLANK
 from images import Pixels, read_image, scaled
 from lines import Line, read_manifests
 from reader import Reader
-from settings import Config
+from settings import Config, peer_of
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -91,18 +91,18 @@ def named(character: str) -> str:
 
 
 def comparison(config: Config) -> str:
-    """Ours and PyTorch's loss, where ``<name>-torch`` is trained: what they reach, and how long an epoch takes."""
-    rows = ["| loss | epochs | seconds an epoch | exact match % | CER % |", "|---|---|---|---|---|"]
-    for name in (config.name, f"{config.name}-torch"):
-        exp = config.exp.with_name(name)
+    """Ours and PyTorch's loss, where that is trained as well: what they reach, and how long an epoch takes."""
+    rows = ["| set | loss | epochs | seconds an epoch | exact match % | CER % |", "|---|---|---|---|---|---|"]
+    for exp in (config.exp, peer_of(config).exp):
         if not (exp / "last.pt").exists():
             return ""
         state, best = checkpoint.load(exp / "last.pt"), checkpoint.load(exp / "best.pt")
         epoch = f"{state['seconds'] / max(1, state['epoch']):.1f}"
-        for result in results_of(exp, config.data.test, best["step"])[:1]:
-            package = best["config"]["loss"]["package"]
-            reached = f"{result['exact']['percent']:.2f} | {result['CER']['percent']:.2f}"
-            rows.append(f"| {package} | {state['epoch']} | {epoch} | {reached} |")
+        for result in results_of(exp, config.data.test, best["step"]):
+            if result["method"] == "greedy":
+                package = best["config"]["loss"]["package"]
+                reached = f"{result['exact']['percent']:.2f} | {result['CER']['percent']:.2f}"
+                rows.append(f"| {result['set']} | {package} | {state['epoch']} | {epoch} | {reached} |")
     return "\n".join(rows) + "\n"
 
 

@@ -38,15 +38,15 @@ def installed() -> dict[str, list[Path]]:
     return found
 
 
-def files_of(families: Sequence[str]) -> list[Path]:
-    """All styles of some families; ValueError names one that is not there."""
+def files_of(families: Sequence[str]) -> list[list[Path]]:
+    """The styles of each of some families; ValueError names one that is not there."""
     for family in families:
         if family not in installed():
             known = ", ".join(installed())
             raise ValueError(
                 f"fonts must be among {known}, got {family!r}: pip install '.[recipe]' has those of conf/printed.yaml"
             )
-    return [path for family in families for path in installed()[family]]
+    return [installed()[family] for family in families]
 
 
 def line_of(text: str, font: Path, draw: np.random.Generator) -> Pixels:
@@ -56,7 +56,7 @@ def line_of(text: str, font: Path, draw: np.random.Generator) -> Pixels:
     ascent, descent = face.getmetrics()
     top = min(top, round(ascent * draw.uniform(0, 0.3)))
     bottom = max(bottom, ascent + round(descent * draw.uniform(0.6, 1)))
-    margins = draw.integers(2, 7, 4)
+    margins = [*draw.integers(5, 12, 2), *draw.integers(2, 7, 2)]  # a perspective may cut off what is at the sides
     paper, ink = int(draw.integers(190, 256)), int(draw.integers(0, 90))
     size = (int(right - left + margins[0] + margins[1]), int(bottom - top + margins[2] + margins[3]))
     image = Image.new("L", size, paper)
@@ -75,6 +75,7 @@ def lines(subset: str, count: int, seed: int, families: Sequence[str]) -> Iterat
     for k in range(count):
         draw = np.random.default_rng([seed, SETS.index(subset), k])
         text = text_of(subset, random.Random(f"{seed} {subset} {k}"))
-        font = fonts[draw.integers(len(fonts))]
+        styles = fonts[draw.integers(len(fonts))]  # as often a family with four styles as one with fourteen
+        font = styles[draw.integers(len(styles))]
         pixels = line_of(text, font, draw)
         yield pixels if subset == "train" else distorted(pixels, draw, 1.0), text, font.stem

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole recipe, stage by stage; each is safe to repeat and continues where it was interrupted.
-#   ./run.sh                                     digits, with PyTorch's loss as well, then printed lines: eight minutes
+#   ./run.sh                                     digits, then printed lines: eight minutes
 #   ./run.sh --data DIR                          your own lines: images and labels.tsv (file, tab, text)
 #   ./run.sh --config conf/printed.yaml --peer   one configuration; --peer: with PyTorch's loss as well
 #   ./run.sh --stage 2 --stop-stage 3            0 data, 1 train, 2 evaluate, 3 report
@@ -16,7 +16,7 @@ absolute() { # a path from where the user stands, or else from the recipe's fold
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export RECIPE_COMMAND="./run.sh${*:+ $*}"
-stage=0 stop_stage=3 data="" config="" minutes="" peer="" overrides=()
+stage=0 stop_stage=3 data="" config="" minutes="" peer="" named="" overrides=()
 while [ $# -gt 0 ]; do
     case $1 in
         --stage | --stop-stage | --data | --config | --minutes)
@@ -24,6 +24,7 @@ while [ $# -gt 0 ]; do
             name=${1#--}; printf -v "${name/-/_}" '%s' "$2"; shift 2 ;;
         --peer) peer=yes; shift ;;
         -h | --help) usage; exit 0 ;;
+        name=*) named=yes; overrides+=("$1"); shift ;;
         *=*) overrides+=("$1"); shift ;;
         *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;
     esac
@@ -32,6 +33,7 @@ if [ -n "$data" ]; then
     overrides+=("data.root=$(absolute "$data" --data)")
     config=${config:-conf/folder.yaml}
 fi
+if [ -n "$named" ] && [ -z "$config" ]; then echo "run.sh: name= needs a --config: one name is for one run" >&2; exit 2; fi
 if [ -n "$minutes" ]; then overrides+=("train.minutes=$minutes" "train.epochs=0"); fi
 if [ -n "$config" ]; then config=$(absolute "$config" --config); fi
 
@@ -39,20 +41,16 @@ python=${PYTHON:-python}
 case $python in /*) ;; */*) python=$PWD/$python ;; esac
 cd "$here"
 wanted() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
-ocr() { # a stage of a configuration, then settings
-    local number=$1 what=$2 of=$3
-    if wanted "$number"; then
-        echo "== stage $number: $what, $(basename "$of" .yaml)${4:+, $4}"
-        "$python" ocr.py "$what" --config "$of" ${overrides[@]+"${overrides[@]}"} "${@:4}"
+ocr() { # a stage of a configuration, and how else
+    if wanted "$1"; then
+        echo "== stage $1: $2, $(basename "$3" .yaml)${4:+ $4}"
+        "$python" ocr.py "$2" --config "$3" ${overrides[@]+"${overrides[@]}"} "${@:4}"
     fi
 }
 all() { # every stage of a configuration; the peer's results are part of its report
-    if [ -n "$2" ]; then
-        local other; other=$(basename "$1" .yaml)-torch
-        for k in "0 data" "1 train" "2 evaluate"; do ocr ${k% *} "${k#* }" "$1" "name=$other" loss.package=torch decode.methods=greedy; done
-    fi
+    if [ -n "$peer" ]; then ocr 0 data "$1" --peer; ocr 1 train "$1" --peer; ocr 2 evaluate "$1" --peer; fi
     ocr 0 data "$1"; ocr 1 train "$1"; ocr 2 evaluate "$1"; ocr 3 report "$1"
 }
 
-if [ -n "$config" ]; then all "$config" "$peer"
-else all "$here/conf/digits.yaml" yes; all "$here/conf/printed.yaml" ""; fi
+if [ -n "$config" ]; then all "$config"
+else all "$here/conf/digits.yaml"; all "$here/conf/printed.yaml"; fi

@@ -46,6 +46,7 @@ class FontConfig:
 class ImageConfig:
     height: int = 32  # rows that every line is scaled to, its width in proportion
     distort: float = 0.5  # of a training line, anew each epoch: 0 leaves it as it is, 1 is what drawn test lines have
+    elastic: float = 0.02  # how far it is pulled about besides, as a share of its height
 
 
 @dataclass
@@ -106,6 +107,11 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 def load(path: str | Path, words: Iterable[str] = ()) -> Config:
     """Read a YAML file; relative ``data.root`` means relative to where the user stands."""
     return config.read(Config(), path, words)
+
+
+def peer_of(settings: Config) -> Config:
+    """The same run with PyTorch's loss, ``<name>-torch``; its texts are read greedily only."""
+    return config.overridden(settings, [f"name={settings.name}-torch", "loss.package=torch", "decode.methods=greedy"])
 
 
 def argument_parser(description: str | None, stages: Iterable[str]) -> argparse.ArgumentParser:

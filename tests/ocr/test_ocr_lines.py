@@ -16,7 +16,7 @@ import texts
 from check import prepare
 from common.tokens import Characters
 from draw import draw
-from images import as_tensor, corners, distorted, perspective, read_image, scaled
+from images import as_tensor, corners, distorted, perspective, pulled, read_image, scaled
 from learning import LineDataset
 from lines import labels_of, read_alphabet, read_manifests
 from settings import Config
@@ -59,6 +59,8 @@ def test_printed_lines_are_written_in_the_alphabet_and_in_their_fonts() -> None:
     assert {source.partition("-")[0] for _, _, source in drawn} == set(FAMILIES)
     assert {c for _, text, _ in drawn for c in text} <= set(texts.ALPHABET)
     assert all(pixels.min() < 100 < 180 < pixels.max() for pixels, _, _ in drawn)
+    few = sum(source == "STIXGeneral" for _, _, source in drawn)
+    assert 25 < few < 55  # a family with one style is drawn as often as one with four
     with pytest.raises(ValueError, match="got 'Comic'"):
         printed.files_of(["Comic"])
 
@@ -172,6 +174,25 @@ def test_perspective_takes_the_corners_where_they_are_seen() -> None:
     for (x, y), (u, v) in zip([(0, 0), (200, 0), (200, 30), (0, 30)], seen, strict=True):
         scale = g * x + h * y + 1
         assert ((a * x + b * y + c) / scale, (d * x + e * y + f) / scale) == pytest.approx((u, v))
+
+
+@pytest.mark.parametrize("shape", [(24, 80), (32, 31), (24, 1), (1, 40), (1, 1), (300, 3)])
+def test_a_pulled_line_is_whole(shape: tuple[int, int]) -> None:
+    view = perspective(*shape, corners(*shape, np.random.default_rng(4), 1.0))
+    cells = pulled(*shape, view, np.random.default_rng(4), 0.05)
+    covered, places = np.zeros(shape, int), dict[tuple[int, int], tuple[float, ...]]()
+    for (left, upper, right, lower), quad in cells:
+        covered[upper:lower, left:right] += 1
+        for k, corner in enumerate([(left, upper), (left, lower), (right, lower), (right, upper)]):
+            assert places.setdefault(corner, quad[2 * k : 2 * k + 2]) == quad[2 * k : 2 * k + 2]
+    assert (covered == 1).all()
+    still = pulled(*shape, view, np.random.default_rng(4), 0.0)
+    a, b, c, d, e, f, g, h = view
+    for (_, _, x, y), quad in still:  # without displacements it is the perspective
+        scale = g * x + h * y + 1
+        assert quad[4:6] == pytest.approx(((a * x + b * y + c) / scale, (d * x + e * y + f) / scale))
+    pixels = np.random.default_rng(5).integers(0, 256, shape).astype(np.uint8)
+    assert distorted(pixels, np.random.default_rng(6), 1.0, 0.05).shape == shape
 
 
 def test_training_lines_are_distorted_anew_each_epoch_and_the_same_after_a_resume(tiny: Make) -> None:

@@ -43,12 +43,12 @@ def test_examples_of_the_docstrings(module: str) -> None:
     assert result.failed == 0
 
 
-def run(config: Config, monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
+def run(config: Config, monkeypatch: pytest.MonkeyPatch, *stages: str, option: str = "") -> None:
     path = config.manifests.with_name(f"{config.name}.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(config.to_dict()))
     for stage in stages:
-        monkeypatch.setattr(sys, "argv", ["ocr.py", stage, "--config", str(path)])
+        monkeypatch.setattr(sys, "argv", ["ocr.py", stage, "--config", str(path), *option.split()])
         ocr.main()
 
 
@@ -61,15 +61,18 @@ def test_a_small_run_learns_and_is_evaluated_pictured_and_read(
     run(config, monkeypatch, "data", "train")
     losses = [row[1] for row in checkpoint.load(config.exp / "last.pt")["rates"]]
     assert losses[-1] < losses[0]
-    run(tiny(*words, "name=tiny-torch", "loss.package=torch"), monkeypatch, "data", "train", "evaluate")
-    theirs = [row[1] for row in checkpoint.load(config.exp.with_name("tiny-torch") / "last.pt")["rates"]]
+    run(config, monkeypatch, "data", "train", "evaluate", option="--peer")
+    peer = checkpoint.load(config.exp.with_name("tiny-torch") / "last.pt")
+    assert peer["config"]["loss"]["package"] == "torch"
+    theirs = [row[1] for row in peer["rates"]]
     assert theirs == pytest.approx(losses, rel=0.05)
     run(config, monkeypatch, "evaluate", "report")
     report = (config.exp / "report.md").read_text(encoding="utf-8")
     for name in ("curves", "line-best", "line-median", "line-worst", "errors"):
         assert f"({name}.png)" in report
         assert (config.exp / f"{name}.png").stat().st_size > 5000
-    for part in ("exact match", "| numbactc | 3 |", "| torch | 3 |", "| written | read | times |", "scikit-learn"):
+    rows = ["| test | numbactc | 3 |", "| test | torch | 3 |", "| written | read | times |"]
+    for part in ("exact match", "scikit-learn", *rows):
         assert part in report
 
     line = read_manifests(config, ["test"])[0]
