@@ -74,7 +74,8 @@ test-oldest: $(VENV)-oldest/.made
 	$(VENV)-oldest/bin/python -c 'import sys, torch, numba, numpy; print("Python", sys.version, *(x.__name__ + " " + x.__version__ for x in (torch, numba, numpy)))'
 	TORCHDYNAMO_CAPTURE_DYNAMIC_OUTPUT_SHAPE_OPS=1 $(VENV)-oldest/bin/$(RUN_CORE_TESTS) \
 	    -W ignore::FutureWarning -W ignore::UserWarning \
-	    --deselect tests/test_memory.py::test_a_loss_that_is_kept_after_backward_keeps_nothing_large
+	    --deselect tests/test_memory.py::test_a_loss_that_is_kept_after_backward_keeps_nothing_large \
+	    --deselect tests/test_head_contract.py::test_torch_func_grad --deselect tests/test_hostile_input.py
 
 # installed anew each time, for what is newest changes
 test-newest:

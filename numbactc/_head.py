@@ -55,18 +55,12 @@ def prepare(
     """A call, its targets and lengths checked."""
     # what has the shape of the logits, and no more memory than one of them
     logits = hidden.new_empty(1, dtype=dtype).expand(*hidden.shape[:2], len(weight))
-    targets, input_lengths, target_lengths = map(_unwrapped, (targets, input_lengths, target_lengths))
+    while isinstance(targets, Tensor) and torch._C._functorch.is_gradtrackingtensor(targets):
+        targets = torch._C._functorch.get_unwrapped(targets)  # made inside torch.func.grad: the wrapper has no memory
     problem = _devices.prepare(
         logits, targets, input_lengths, target_lengths, blank, normalise=True, unbatched=unbatched, check=False
     )
     return Call(problem, reduction, zero_infinity, dtype, chunk_bytes)
-
-
-def _unwrapped(given: Any) -> Any:
-    """What was made inside torch.func.grad without its wrapper, which has no memory."""
-    while isinstance(given, Tensor) and torch._C._functorch.is_gradtrackingtensor(given):
-        given = torch._C._functorch.get_unwrapped(given)
-    return given
 
 
 def of(hidden: Tensor) -> ModuleType:
