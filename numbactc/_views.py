@@ -11,9 +11,8 @@ STORED_AS = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
-    # not by DLPack, which NumPy before 2.1 takes for memory that must not be written
-    array: np.ndarray = tensor.detach().resolve_neg().numpy()
-    return array
+    # DLPack would drop a pending negation, and refuses tensors that are part of a graph
+    return _shared(tensor.detach().resolve_neg())
 
 
 def flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +22,15 @@ def flat_view(scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
         scores = scores.resolve_neg()
     flat = scores.view(-1) if scores.is_contiguous() else scores.as_strided((_extent(scores),), (1,))
     stored = STORED_AS.get(scores.dtype)
-    return (flat if stored is None else flat.view(stored)).numpy(), np.array(scores.stride(), np.int64)
+    return _shared(flat if stored is None else flat.view(stored)), np.array(scores.stride(), np.int64)
+
+
+def _shared(tensor: Tensor) -> np.ndarray:
+    array = np.from_dlpack(tensor)
+    if not array.flags.writeable:
+        # NumPy before 2.1 takes everything that comes by DLPack for memory that must not be written
+        array = tensor.numpy()
+    return array
 
 
 def _extent(scores: Tensor) -> int:

@@ -97,13 +97,20 @@ def comparison(config: Config) -> str:
         if not (exp / "last.pt").exists():
             return ""
         state, best = checkpoint.load(exp / "last.pt"), checkpoint.load(exp / "best.pt")
-        epoch = f"{state['seconds'] / max(1, state['epoch']):.1f}"
+        epoch = f"{seconds_an_epoch(state):.1f}"
         for result in results_of(exp, config.data.test, best["step"]):
             if result["method"] == "greedy":
                 package = best["config"]["loss"]["package"]
                 reached = f"{result['exact']['percent']:.2f} | {result['CER']['percent']:.2f}"
                 rows.append(f"| {result['set']} | {package} | {state['epoch']} | {epoch} | {reached} |")
     return "\n".join(rows) + "\n"
+
+
+def seconds_an_epoch(state: dict[str, Any]) -> float:
+    """A whole one, with its dev set; what there is of the first where the budget ended in it."""
+    whole = state["step"] - state["batch"] // state["config"]["train"]["accumulate"]
+    part: float = whole / state["step"] / state["epoch"] if state["epoch"] else 1.0
+    return part * float(state["seconds"])
 
 
 def write_report(config: Config) -> str:

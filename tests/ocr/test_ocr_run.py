@@ -19,6 +19,7 @@ from common import checkpoint
 from images import read_image
 from learning import LineTrainer, confusions
 from lines import read_manifests
+from pages import seconds_an_epoch
 from reader import Reader, cells
 from settings import Config, load
 
@@ -117,3 +118,10 @@ def test_cells_share_the_gaps_and_stay_in_the_image() -> None:
 def test_confusions_count_each_character_of_a_stretch() -> None:
     counts = confusions(["1234", "AB"], ["1774", "ABCC"])
     assert counts == Counter({("2", "7"): 1, ("3", "7"): 1, ("", "C"): 2})
+
+
+def test_a_part_of_an_epoch_is_no_epoch() -> None:
+    """A run that its limit of time ends in the middle: 30 of its 130 steps are of an epoch that is not counted."""
+    state = {"step": 130, "batch": 60, "epoch": 2, "seconds": 26.0, "config": {"train": {"accumulate": 2}}}
+    assert seconds_an_epoch(state) == pytest.approx(10.0)
+    assert seconds_an_epoch(state | {"epoch": 0, "batch": 260}) == 26.0
