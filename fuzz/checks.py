@@ -14,7 +14,7 @@ import numbactc
 from batches import same_bits
 from fuzz import truth
 from fuzz.cases import LOSSES, Case, paths_of
-from oracles import collapse, recursion
+from oracles import collapse
 from paths import viterbi
 
 REFUSALS = (TypeError, ValueError, NotImplementedError)
@@ -218,7 +218,7 @@ def check_beams(case: Case, result: list[list[numbactc.Hypothesis]]) -> None:
         if numbers or (finite.numel() and finite.max() - finite.min() > 100.0):
             continue
         for hypothesis in hypotheses:
-            exact = -recursion(scores.numpy(), hypothesis.tokens.tolist(), case.blank).loss
+            exact = -truth.loss(scores, hypothesis.tokens.tolist(), case.blank, with_logits=False).value
             assert hypothesis.log_prob == exact or math.isclose(
                 hypothesis.log_prob, exact, rel_tol=1e-9, abs_tol=1e-9 * (1 + finite.abs().sum().item())
             ), (hypothesis, exact, rescored)
