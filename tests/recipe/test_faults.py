@@ -22,11 +22,10 @@ import torch
 
 import config as configs
 import evaluate
-import prepare
 import transcribe
 from common import checkpoint
 from config import Config
-from manifest import Utterance, read_manifests
+from manifest import Utterance, read_manifests, write_manifest
 from prepare import prepare_subset
 from runs import command, prepared, trained
 from tones import TEXTS, tones
@@ -67,15 +66,13 @@ def test_stage_0_interrupted_among_its_files_is_not_taken_for_done(
     prepare_subset("train", config)
     audio = next(config.root.glob("train/*/*/*-0004.flac"))
     audio.rename(config.root / "elsewhere.flac")
-    write_manifest = prepare.write_manifest
-
     def interrupted(path: Path, utterances: Sequence[Utterance]) -> None:
         if back:
             write_manifest(path, utterances)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(prepare, "write_manifest", interrupted)
+        patched.setattr("prepare.write_manifest", interrupted)
         prepare_subset("train", config)
     if back:
         (config.root / "elsewhere.flac").rename(audio)
