@@ -74,7 +74,8 @@ def guard_what_numbactc_allocates(at_end: bool) -> None:
         if array.dtype.names or not all(shape):  # records have an order of their own
             return np.zeros(shape, dtype)
         size = int(np.prod(shape, dtype=object)) * array.itemsize
-        return Guarded(size, at_end).bytes.view(dtype).reshape(shape)
+        found: np.ndarray = Guarded(size, at_end).bytes.view(dtype).reshape(shape)
+        return found
 
     class GuardedNumpy(types.ModuleType):
         def __getattribute__(self, name: str) -> Any:

@@ -56,7 +56,7 @@ FUNCTIONS = {
 }
 
 
-@pytest.fixture(params=FUNCTIONS.values(), ids=FUNCTIONS.keys())
+@pytest.fixture(params=list(FUNCTIONS.values()), ids=list(FUNCTIONS))
 def parts_of(request: pytest.FixtureRequest) -> Callable[[Batch], Parts]:
     parts: Callable[[Batch], Parts] = request.param
     return parts

@@ -40,7 +40,7 @@ TARGETED = {
 }
 
 
-@pytest.fixture(params=TARGETED.values(), ids=TARGETED.keys())
+@pytest.fixture(params=list(TARGETED.values()), ids=list(TARGETED))
 def targeted(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Each function that takes scores, targets and lengths."""
     function: Callable[..., Any] = request.param
