@@ -62,13 +62,6 @@ FAULT_BREAKS = [
         "test_cache_faults.py -k half_files",
     ),
     Break(
-        "files are written in place",
-        DISK,
-        "handle, unfinished = tempfile.mkstemp(suffix=\".tmp\", prefix=name, dir=folder)",
-        "unfinished = str(folder / name)\n        handle = os.open(unfinished, os.O_CREAT | os.O_WRONLY)",
-        "test_cache_faults.py -k half_files",
-    ),
-    Break(
         "a folder that cannot be written is an error",
         DISK,
         "    except OSError:\n        return False",

@@ -1,6 +1,6 @@
 """Stages 0 to 3 killed again and again, and what they leave, next to those of a run that nobody disturbed.
 
-    python faults.py FOLDER --kills 20 --seed 1 [--stages 3]
+    python faults.py FOLDER --kills 20 --seed 1
 
 Between two changes of files nothing on disk tells one moment from another. So the moments to kill at are the changes:
 each opening of a file to write, each renaming, each removal. Half of the kills also leave the last file that was opened
@@ -134,9 +134,9 @@ def prepared(folder: Path, methods: str = "greedy") -> None:
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config.to_dict()))
 
 
-def every_moment(folder: Path, stages: int) -> int:
+def every_moment(folder: Path, stages: int, methods: str) -> int:
     """Kill at each change in turn, with the last file half written, and go on; returns how many kills there were."""
-    prepared(folder)
+    prepared(folder, methods)
     _, _, changes = run(folder / "whole", stages)
     for moment in range(1, changes + 1):
         home = folder / "killed"
@@ -175,11 +175,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--methods", default="greedy,words", help="of decoding; greedy alone is fast")
-    parser.add_argument("--every-moment", action="store_true", help="of stages 0 and 1, instead of random ones of all")
+    parser.add_argument("--every-moment", action="store_true", help="in turn, instead of random ones")
+    parser.add_argument("--stages", type=int, default=3, help="scripts that run then: 3 are stages 0 and 1, 5 all")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.every_moment:
-        print(json.dumps({"kills": every_moment(args.folder, 3)}))
+        print(json.dumps({"kills": every_moment(args.folder, args.stages, args.methods)}))
     else:
         print(json.dumps(at_random(args.folder, args.kills, args.seed, args.methods)))
 

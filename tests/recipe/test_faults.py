@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ import evaluate
 import transcribe
 from common import checkpoint
 from config import Config
+from manifest import Utterance, read_manifests, write_manifest
 from prepare import prepare_subset
 from runs import command, prepared, trained
-from tones import tones
+from tones import TEXTS, tones
 from trainer import Trainer
 from untrained import untrained
 
@@ -49,6 +50,34 @@ def campaign(folder: Path, *words: str) -> dict[str, Any]:
 
 def test_a_kill_at_any_change_of_a_file_in_stages_0_and_1_changes_nothing(tmp_path: Path) -> None:
     assert campaign(tmp_path, "--every-moment")["kills"] > 40
+
+
+@pytest.mark.faults
+def test_a_kill_at_any_change_of_a_file_in_any_stage_changes_nothing(tmp_path: Path) -> None:
+    assert campaign(tmp_path, "--every-moment", "--stages", "5", "--methods", "greedy")["kills"] > 80
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_stage_0_interrupted_among_its_files_is_not_taken_for_done(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    """A mark of an earlier run, or of this one, does not speak for a manifest that is not its own."""
+    config = tiny()
+    prepare_subset("train", config)
+    audio = next(config.root.glob("train/*/*/*-0004.flac"))
+    audio.rename(config.root / "elsewhere.flac")
+    def interrupted(path: Path, utterances: Sequence[Utterance]) -> None:
+        if back:
+            write_manifest(path, utterances)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("prepare.write_manifest", interrupted)
+        prepare_subset("train", config)
+    if back:
+        (config.root / "elsewhere.flac").rename(audio)
+    prepare_subset("train", config)
+    assert len(read_manifests(config, ["train"])) == len(TEXTS) - (not back)
 
 
 def test_a_run_killed_in_every_stage_ends_in_the_same_files(tmp_path: Path) -> None:
