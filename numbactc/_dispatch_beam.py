@@ -128,7 +128,7 @@ def search(
             beam.advance(scores, n, int(lengths[n]))
             results[n] = beam.result(n_best)
 
-    _threads.share(run, utterances, lambda: lengths * (classes + 10 * settings.width))
+    _threads.share(run, utterances, lambda: lengths * (classes + 10 * min(settings.width, 1 << 30)))
     return [found for found in results if found is not None]
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -143,9 +144,9 @@ def test_checkpoints_hold_tensors_and_plain_types_only(tiny: Make) -> None:
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint.save(tmp_path / "last.pt", {"step": 1})
 
-    def full(_content: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError("disk full")
+    def full(_content: object, file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise OSError(28, "disk full")
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="disk full"):
         patched.setattr(torch, "save", full)
