@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,22 +13,7 @@ from torch.nn.functional import ctc_loss as imported_before
 import numbactc
 from batches import Batch, random_batch, same_bits
 from numbactc import loss
-from patching import count_calls, functional, leaves_nothing_behind
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    yield from leaves_nothing_behind(monkeypatch)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    return count_calls(monkeypatch)
-
-
-@pytest.fixture
-def batch() -> Batch:
-    return random_batch(12, 3, 6, 4)
+from patching import calls_of_ours, functional, nothing_is_left_behind, small_batch  # noqa: F401
 
 
 def through_log_softmax(function: Callable[..., Tensor], batch: Batch, *rest: Any, **options: Any) -> list[Tensor]:

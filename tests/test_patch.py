@@ -1,7 +1,6 @@
 """`patch_torch` while it is there: undone in any order, in all threads, for modes, traces and compiled models."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,23 +9,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import numbactc
-from batches import Batch, random_batch, same_bits
-from patching import TORCHS, count_calls, functional, leaves_nothing_behind
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    yield from leaves_nothing_behind(monkeypatch)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    return count_calls(monkeypatch)
-
-
-@pytest.fixture
-def batch() -> Batch:
-    return random_batch(12, 3, 6, 4)
+from batches import Batch, same_bits
+from patching import TORCHS, calls_of_ours, functional, nothing_is_left_behind, small_batch  # noqa: F401
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)], ids=str)
