@@ -98,7 +98,7 @@ $(VENV)/.fuzz: $(VENV)/.test
 fuzz: $(VENV)/.fuzz
 	OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(FUZZ_ARGUMENTS)
 
-# the kernels with every index and every vector checked; 20 minutes, most of them compilation
+# the kernels with every index and every vector checked; most of the time goes into compiling them
 bounds: $(VENV)/.test
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(abspath .numba_cache/bounds) $(BIN)/python -m pytest tests/test_hostile_input.py \
 	    tests/test_values.py tests/test_gradients.py tests/test_edge_cases.py tests/test_extreme_scores.py tests/test_alignment.py \
