@@ -95,6 +95,7 @@ INTERRUPTED = """
 import os, signal, sys, threading, torch, numbactc
 from numbactc import _threads
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with Ctrl-C ignored
 _threads.SMALLEST_SHARE = 1
 torch.set_num_threads({threads})
 torch.manual_seed(0)
