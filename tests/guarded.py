@@ -3,11 +3,13 @@
     PYTHONPATH=. python tests/guarded.py end 500       calls 0 to 499 of `fuzz`, arrays directly before a forbidden page
     PYTHONPATH=. python tests/guarded.py start 500     directly behind one
 
+Before them come scores of every width up to four vectors, which draws seldom have where a row ends with its array.
 Arguments can be read, not written. What numbactc allocates lies so, too, but for what kernels allocate themselves.
 """
 
 import ctypes
 import faulthandler
+import itertools
 import mmap
 import random
 import sys
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import numbactc
 from fuzz import cases
 from fuzz.checks import check
 from numbactc import _memory
@@ -87,10 +90,20 @@ def guard_what_numbactc_allocates(at_end: bool) -> None:
     _memory.empty = lambda purpose, shape, dtype: empty(shape, dtype)
 
 
+def call_with_every_width(at_end: bool) -> None:
+    """Both losses with their gradients: the first row of the scores is the last one, or the one before."""
+    for loss in (numbactc.ctc_loss, numbactc.ctc_loss_with_logits):
+        for dtype in (torch.float32, torch.float64):
+            for T, C in itertools.product((1, 2), range(2, 65)):
+                scores = guarded(torch.zeros(T, 1, C, dtype=dtype), at_end).requires_grad_()
+                loss(scores, torch.ones(1, 1, dtype=torch.int64), [T], [1]).backward()
+
+
 def main(side: str, count: int) -> None:
     faulthandler.enable()
     at_end = side == "end"
     guard_what_numbactc_allocates(at_end)
+    call_with_every_width(at_end)
     right = 0
     for seed in range(count):
         case = cases.draw(random.Random(seed).randbytes(BYTES))
