@@ -31,10 +31,16 @@ def values(draws: Draws, shape: tuple[int, ...], special: tuple[float, ...] = SP
         drawn = drawn.log_softmax(-1) if drawn.numel() else drawn
     if drawn.numel() and draws.chance(2):
         for _ in range(draws.integer(1, 4)):
-            drawn.view(-1)[draws.integer(0, drawn.numel() - 1)] = draws.choice(special)
+            _put(drawn.view(-1), draws, special)
     if len(drawn) and draws.chance(16):
-        drawn[draws.integer(0, len(drawn) - 1)] = draws.choice(special)
+        _put(drawn, draws, special)
     return drawn
+
+
+def _put(drawn: Tensor, draws: Draws, special: tuple[float, ...]) -> None:
+    """A special value somewhere; by way of a tensor, for some versions refuse numbers beyond half precision."""
+    value = torch.tensor(draws.choice(special), dtype=torch.float64).to(drawn.dtype)
+    drawn[draws.integer(0, len(drawn) - 1)] = value
 
 
 def _expanded(plain: Tensor, dim: int) -> Tensor:

@@ -148,6 +148,7 @@ def operator_arguments(batch: Batch, keep: bool, unbatched: bool = False) -> tup
 
 
 @pytest.mark.simulated
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # 2.15's
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_opcheck_of_the_loss(keep: bool, dtype: torch.dtype) -> None:
