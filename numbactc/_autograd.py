@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from numbactc import _devices, _transforms
-from numbactc._validation import NO_FORWARD_MODE
+from numbactc._validation import NO_FORWARD_MODE, NO_SECOND_DERIVATIVE
 
 
 def ctc(scores: Tensor, problem: _devices.Problem) -> Tensor:
@@ -34,9 +34,19 @@ class CTC(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         scores, *saved = ctx.saved_tensors
+        if _transforms.is_batched(grad_outputs[0]):
+            return _of_each_weight(scores, grad_outputs[0], saved, ctx.problem), None
         if not (torch.is_grad_enabled() or _transforms.are_active()):
             return _devices.backward(scores, grad_outputs[0], saved, ctx.problem), None
         return CTCGradient.apply(scores, grad_outputs[0], ctx.problem, *saved), None
+
+
+def _of_each_weight(scores: Tensor, weights: Tensor, saved: list[Tensor], problem: _devices.Problem) -> Tensor:
+    """d / d scores for many d / d losses at once, which no kernel sees: the gradient is linear in them."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(NO_SECOND_DERIVATIVE)
+    ones = scores.new_ones(scores.shape[1], dtype=weights.dtype)
+    return _transforms.Weighted.forward(scores, _devices.backward(scores, ones, saved, problem), weights)
 
 
 class CTCGradient(_transforms.FirstDerivative):

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from numbactc import _head
-from numbactc._transforms import FirstDerivative, are_active
+from numbactc._transforms import FirstDerivative, are_active, is_batched
 
 
 def linear_ctc(hidden: Tensor, weight: Tensor, bias: Tensor | None, call: _head.Call) -> Tensor:
@@ -36,6 +36,10 @@ class LinearCTC(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, *kept = ctx.saved_tensors
+        if is_batched(grad_outputs[0]):
+            raise NotImplementedError(
+                "linear_ctc_loss has one gradient at a time: is_grads_batched and vectorize must be False"
+            )
         dense = ctx.dense.pop() if ctx.dense else None
         rest = hidden, weight, bias, grad_outputs[0], ctx.call, dense, ctx.needs_input_grad[:3], *kept
         if torch.is_grad_enabled():

@@ -19,6 +19,11 @@ def are_active() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def is_batched(tensor: Tensor) -> bool:
+    """Whether it stands for many, in the older vmap of `is_grads_batched` and of `jacobian(vectorize=True)`."""
+    return torch._C._functorch.is_legacy_batchedtensor(tensor)
+
+
 def ctc(
     scores: Tensor, targets: Any, input_lengths: Lengths, target_lengths: Lengths, *options: Any
 ) -> tuple[Tensor, Callable[[], Tensor]]:

@@ -94,7 +94,7 @@ def linear_ctc_loss(
         chunk's memory is kept for the next call.
 
         `torch.compile(fullgraph=True)` takes it into a graph; there the gradients are copied once more. Under
-        `torch.func.grad` all logits are made twice; `vmap` has no rule for it.
+        `torch.func.grad` all logits are made twice; `vmap` and `is_grads_batched` have no rule for it.
 
         On a GPU rows go through PyTorch's operations, those beyond a length too, and K is S + 1. Where a gradient is
         asked for forward waits once, to learn whether scores have left an utterance without a path, and for

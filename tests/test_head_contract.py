@@ -148,6 +148,13 @@ def test_a_second_derivative_is_refused(head: Head, reduction: str) -> None:
         (result + gradient[1].square().sum()).backward()
 
 
+def test_many_gradients_by_the_older_vmap_are_refused(head: Head) -> None:
+    leaves = [x for x in head.leaves() if x is not None]
+    result = head.loss(*leaves, reduction="none")
+    with pytest.raises(NotImplementedError, match="one gradient at a time: is_grads_batched"):
+        torch.autograd.grad(result, leaves, torch.ones(2, *result.shape), is_grads_batched=True)
+
+
 @pytest.mark.simulated
 @pytest.mark.usefixtures("device")
 def test_torch_func_grad(head: Head) -> None:

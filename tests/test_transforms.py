@@ -10,11 +10,7 @@ from torch.func import grad, grad_and_value, hessian, jacrev, jvp, vmap
 
 from batches import Batch, Loss, loss_and_gradient, random_batch, same_bits
 
-pytestmark = [
-    pytest.mark.usefixtures("device"),
-    # PyTorch's own, at its first forward-mode derivative
-    pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),
-]
+pytestmark = pytest.mark.usefixtures("device")
 
 
 @pytest.fixture
@@ -98,6 +94,20 @@ def test_vmap_over_weights_of_losses_that_are_there(entry: Loss, batch: Batch) -
     gradients = vmap(lambda weight: torch.autograd.grad(losses, scores, weight, retain_graph=True)[0])(weights)
     for weight, gradient in zip(weights, gradients, strict=True):
         assert same_bits(gradient, loss_and_gradient(entry, batch, weight)[1])
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_many_gradients_by_the_older_vmap(entry: Loss, batch: Batch, reduction: str) -> None:
+    """`is_grads_batched`, which `torch.autograd.functional.jacobian(vectorize=True)` uses."""
+    scores = batch.scores.clone().requires_grad_()
+    loss = entry(scores, *batch.arguments(), reduction=reduction)
+    weights = torch.randn(4, *loss.shape)
+    many = torch.autograd.grad(loss, scores, weights, retain_graph=True, is_grads_batched=True)[0]
+    for weight, gradient in zip(weights, many, strict=True):
+        one = torch.autograd.grad(loss, scores, weight, retain_graph=True)[0]
+        torch.testing.assert_close(gradient, one, rtol=1e-6, atol=1e-7)
+    with pytest.raises(RuntimeError, match="second derivative"):
+        torch.autograd.grad(loss, scores, weights, is_grads_batched=True, create_graph=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
