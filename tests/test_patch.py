@@ -113,7 +113,6 @@ def test_torch_function_is_asked(calls: list[str], batch: Batch) -> None:
     assert len(calls) == 4
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_scripts_and_traces_hold_torchs_loss(batch: Batch) -> None:
     arguments = batch.scores.log_softmax(-1), *batch.arguments()
