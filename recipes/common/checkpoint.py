@@ -80,6 +80,7 @@ def must_match(saved: dict[str, Any], config: Settings, path: Path) -> None:
         f"train.{name}"
         for name in ["minutes", "epochs", "steps", "patience", "save_minutes", "accumulate", "threads", "device"]
     }
+    free.add("train.init")  # it was read when the run began
     now = config.to_dict()
     for section, values in saved.items():
         pairs = values.items() if isinstance(values, dict) else [(None, values)]

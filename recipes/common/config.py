@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-VERBATIM = ("data.alphabet", "data.noise", "data.note", "data.root", "name")  # text, whatever YAML would make of it
+# text, whatever YAML would make of it
+VERBATIM = ("data.alphabet", "data.noise", "data.note", "data.root", "name", "train.init")
 
 
 @dataclass
@@ -40,6 +41,7 @@ class TrainConfig:
     device: str = "auto"  # cpu, cuda, cuda:1, or auto: a GPU where PyTorch finds one
     save_minutes: float = 0.5  # last.pt is written at least this often
     precision: str = "auto"  # float32, bfloat16, or auto: bfloat16 where the device multiplies it in hardware
+    init: str = ""  # a checkpoint of the same model and tokens to take the weights from; empty: they are drawn
     seed: int = 1
     threads: int = 0  # 0: torch's own choice
 

@@ -130,10 +130,11 @@ class Trainer(ABC, Generic[C, E]):
         }
 
     def resume(self) -> None:
-        """Continue from last.pt, where there is one; the first process reads it for all."""
+        """Continue from last.pt, where there is one, else begin; the first process reads it for all."""
         path = self.config.exp / "last.pt"
         state = self.processes.from_first(checkpoint.load(path) if self.processes.first and path.exists() else None)
         if state is None:
+            self._begin()
             return
         checkpoint.must_match(state["config"], self.config, path)
         if state["data"] != self.data or checkpoint.tokens_of(state).state() != self.tokens.state():
@@ -145,6 +146,20 @@ class Trainer(ABC, Generic[C, E]):
         for name in [*COUNTERS, "environment"]:
             setattr(self, name, state[name])
         self.finished = state["finished"] and self.done()
+
+    def _begin(self) -> None:
+        """Take the averaged weights of the run at ``train.init``, where one is named; nothing else of it."""
+        path = self.config.train.init
+        if not path:
+            return
+        content = self.processes.from_first(checkpoint.load(path) if self.processes.first else None)
+        if checkpoint.tokens_of(content).state() != self.tokens.state():
+            raise ValueError(f"train.init must be a checkpoint with the tokens of this run, got {path}")
+        try:
+            self.model.load_state_dict(content["model"])
+        except RuntimeError as error:
+            raise ValueError(f"train.init must be a checkpoint of this run's model, got {path}: {error}") from None
+        self.average.module.load_state_dict(content["model"])
 
     def save(self) -> None:
         """Write last.pt; only the first process does."""

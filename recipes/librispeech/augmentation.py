@@ -1,4 +1,6 @@
-"""What training does to an utterance: speed, noise, masks. Each draw is given its numbers: the same twice is the same.
+"""What training does to an utterance: speed, noise, another throat, masks.
+
+Each draw is given its numbers: the same twice is the same.
 
 Shapes: S samples, T frames, F mel bands, N utterances.
 """
@@ -10,9 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import librosa
+import numpy as np
 import soundfile
 import torch
 import torchaudio
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from config import DataConfig, FeatureConfig
@@ -76,6 +80,41 @@ class Noise:
             return samples  # no ratio to silence
         noisy: Tensor = torchaudio.functional.add_noise(samples, noise, torch.tensor(ratio))
         return noisy
+
+
+class VocalTract(nn.Module):
+    """Other throats: the frequencies of each utterance stretched by a factor of its own, ``features.warp`` from 1 at
+    most (Jaitly and Hinton, "Vocal Tract Length Perturbation (VTLP) improves speech recognition", ICML workshop 2013).
+
+    What was at the factor times f comes to lie at f, up to 0.6 of half the sample rate (4800 Hz at 16 kHz: the formants
+    of speech are below), and on a straight line from there to the highest frequency, which stays where it is. Between
+    two bands it is interpolated. Tempo stays as it was, other than with a change of speed. The factor comes from the
+    utterance's own entry of ``draws``.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        if not 0 <= config.warp < 1:
+            raise ValueError(f"features.warp must be from 0 to less than 1, got {config.warp}")
+        self.warp, self.highest = config.warp, config.sample_rate / 2
+        edges = librosa.mel_frequencies(config.n_mels + 2, fmax=self.highest, htk=config.mel_scale == "htk")
+        self.centres = edges[1:-1]  # Hz
+
+    def forward(self, features: Tensor, draws: Sequence[str]) -> Tensor:
+        """Features (N, T, F) and N draws: a stretched copy, or the features themselves without a warp."""
+        if self.warp == 0:
+            return features
+        factors = [1 + self.warp * random.Random(f"{draw} warp").uniform(-1, 1) for draw in draws]
+        places = torch.from_numpy(np.stack([self.places(factor) for factor in factors])).to(features)[:, None]
+        bands = torch.arange(len(self.centres), device=features.device)[:, None]
+        with torch.autocast(features.device.type, enabled=False):
+            return features @ (1 - (bands - places).abs()).clamp(min=0)  # each band from its two neighbours
+
+    def places(self, factor: float) -> NDArray[np.float64]:
+        """(F,): where among the bands each of them is read."""
+        knee = 0.6 * self.highest * min(1.0, 1 / factor)
+        read = np.interp(self.centres, [0.0, knee, self.highest], [0.0, factor * knee, self.highest])
+        return np.interp(read, self.centres, np.arange(len(self.centres)))
 
 
 class SpecAugment(nn.Module):

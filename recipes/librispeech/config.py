@@ -54,6 +54,7 @@ class FeatureConfig:
     freq_width: int = 12  # mel bands
     time_masks: int = 2
     time_width: int = 20  # frames
+    warp: float = 0.0  # VTLP: frequencies are stretched by a factor from 1 - warp to 1 + warp; 0: none are
 
 
 @dataclass

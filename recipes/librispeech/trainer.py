@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 import loading
-from augmentation import SpecAugment
+from augmentation import SpecAugment, VocalTract
 from common import trainer
 from common.tokens import Tokens
 from common.trainer import log
@@ -29,7 +29,8 @@ class Trainer(trainer.Trainer[Config, Utterance]):
     def build(self) -> tuple[Tokens, AcousticModel]:
         tokens = read_tokens(self.config)
         self.log_mel = read_log_mel(self.config).to(self.device)
-        self.augment = SpecAugment(self.config.features).to(self.device)
+        self.throats = VocalTract(self.config.features)
+        self.masks = SpecAugment(self.config.features)
         return tokens, loading.build_model(self.config, tokens)
 
     def kept(self) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Trainer(trainer.Trainer[Config, Utterance]):
         features, lengths = self.log_mel(batch.inputs, batch.lengths)
         features, lengths = features.repeat(views, 1, 1), lengths.repeat(views)
         draws = [f"{draw} {view}" for view in range(views) for draw in batch.draws]
-        return self.model.all_scores(self.augment(features, lengths, draws), lengths)
+        return self.model.all_scores(self.masks(self.throats(features, draws), lengths, draws), lengths)
 
     def score_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         logits, input_lengths = self.average.module(*self.log_mel(batch.inputs, batch.lengths))
