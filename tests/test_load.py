@@ -113,15 +113,7 @@ call(1200)
 interrupts = 0
 for n in range(10):
     done = threading.Event()
-
-    def interrupt():
-        # one that falls into a destructor or a callback is lost there: Python itself says so and goes on
-        wait = 0.01 + 0.03 * n
-        while not done.wait(wait):
-            os.kill(os.getpid(), signal.SIGINT)
-            wait = 2.0
-
-    timer = threading.Thread(target=interrupt)
+    timer = threading.Timer(0.01 + 0.03 * n, lambda: done.is_set() or os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     try:
         while True:

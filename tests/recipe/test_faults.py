@@ -66,6 +66,7 @@ def test_stage_0_interrupted_among_its_files_is_not_taken_for_done(
     prepare_subset("train", config)
     audio = next(config.root.glob("train/*/*/*-0004.flac"))
     audio.rename(config.root / "elsewhere.flac")
+
     def interrupted(path: Path, utterances: Sequence[Utterance]) -> None:
         if back:
             write_manifest(path, utterances)
