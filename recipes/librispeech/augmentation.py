@@ -114,7 +114,8 @@ class VocalTract(nn.Module):
         """(F,): where among the bands each of them is read."""
         knee = 0.6 * self.highest * min(1.0, 1 / factor)
         read = np.interp(self.centres, [0.0, knee, self.highest], [0.0, factor * knee, self.highest])
-        return np.interp(read, self.centres, np.arange(len(self.centres)))
+        found: NDArray[np.float64] = np.interp(read, self.centres, np.arange(len(self.centres)))
+        return found
 
 
 class SpecAugment(nn.Module):

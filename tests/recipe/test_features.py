@@ -13,7 +13,7 @@ import torch
 import torchaudio
 
 import normalisation
-from augmentation import Noise, SpecAugment, change_speed, stretch
+from augmentation import Noise, SpecAugment, VocalTract, change_speed, stretch
 from common.config import overridden
 from config import Config, DataConfig, FeatureConfig
 from features import LogMel, mirrored, read_audio
@@ -162,6 +162,41 @@ def test_speed_changes_length_and_pitch_together(speed: float) -> None:
     assert len(changed) == pytest.approx(8000 / speed, abs=1)
     spectrum = torch.fft.rfft(changed).abs()
     assert spectrum.argmax().item() * 16000 / len(changed) == pytest.approx(300 * speed, abs=3)
+
+
+def peaks(features: torch.Tensor) -> torch.Tensor:
+    """(N, T, F) to (N,): the band, in fractions, in the middle of what stands out."""
+    return (features.mean(1) * torch.arange(features.shape[2])).sum(1) / features.mean(1).sum(1)
+
+
+@pytest.mark.parametrize("frequency", [500.0, 1500.0, 3000.0])
+def test_another_throat_moves_what_was_at_a_frequency_by_its_factor(frequency: float) -> None:
+    throats, draws = VocalTract(FeatureConfig(warp=0.2)), [f"1 0 {n}" for n in range(60)]
+    # a hill of bands around the frequency, which interpolation leaves a hill
+    hill = torch.exp(-0.5 * ((torch.arange(64) - np.interp(frequency, throats.centres, np.arange(64))) / 3) ** 2)
+    moved = throats(hill.expand(60, 5, 64).float(), draws)
+    found = frequency / np.interp(peaks(moved).numpy(), np.arange(64), throats.centres)  # the factors
+    assert 0.79 < found.min() < 0.85 and 1.15 < found.max() < 1.21
+    again = throats(hill.expand(2, 5, 64).float(), draws[3:5])
+    torch.testing.assert_close(again, moved[3:5])  # from its own draw, not from its batch
+    assert throats(hill.expand(1, 5, 64).bfloat16().float(), ["1 1 3"]).ne(moved[3]).any()  # another epoch
+
+
+@pytest.mark.parametrize("warp", [0.3, 0.9])
+def test_throats_keep_the_order_of_bands_and_both_ends(warp: float) -> None:
+    throats, draws = VocalTract(FeatureConfig(warp=warp)), [str(n) for n in range(50)]
+    read = throats(torch.arange(64.0).expand(50, 1, 64), draws)[:, 0]  # from where each band is read
+    assert (read.diff() >= 0).all() and (read[:, 32:].diff() > 0).all()
+    assert read.min() >= 0 and read[:, 0].max() < 1 and read[:, 63].min() > 60 and read.max() <= 63
+    assert read[:, 40].std() > 1
+    features = torch.randn(50, 7, 64)
+    assert VocalTract(FeatureConfig())(features, draws) is features  # no warp, no work
+
+
+@pytest.mark.parametrize("warp", [-0.1, 1.0])
+def test_a_warp_must_leave_frequencies_in_order(warp: float) -> None:
+    with pytest.raises(ValueError, match=r"features\.warp must be from 0 to less than 1"):
+        VocalTract(FeatureConfig(warp=warp))
 
 
 def noises(folder: Path) -> DataConfig:
