@@ -4,12 +4,13 @@ Every probability of an order is interpolated with that of the next shorter one,
 
     p(w | h) = (a(h w) - D(a(h w))) / s(h) + gamma(h) p(w | h'),    h' being h without its first word,
 
-down to the uniform distribution over the V words that can follow: every one but <s>, and <unk> among them. Modified
-Kneser-Ney and Witten-Bell differ in a, D, s and gamma only. gamma(h) is the back-off weight of h, so that the n-grams
-that have been seen, and these weights, are the whole model; all words together have probability 1 after every history.
+down to the shares of words that no text holds: uniform over the V words that can follow, every one but <s>, and <unk>
+among them, or by their frequencies elsewhere. Modified Kneser-Ney and Witten-Bell differ in a, D, s and gamma only.
+gamma(h) is the back-off weight of h, so that the n-grams that have been seen, and these weights, are the whole model;
+all words together have probability 1 after every history.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -94,12 +95,17 @@ SMOOTHINGS: dict[str, Callable[[Sequence[Counted], int], list[Estimate]]] = {
 }
 
 
-def interpolated(counted: Sequence[Counted], estimates: Sequence[Estimate], begin: int, never: float) -> list[Ngrams]:
-    """The model's n-grams of order 1, 2, ...; `never` is the log-probability of <s>, which follows nothing."""
+def interpolated(
+    counted: Sequence[Counted], estimates: Sequence[Estimate], new: np.ndarray, begin: int, never: float
+) -> list[Ngrams]:
+    """The model's n-grams of order 1, 2, ...; `never` is the log-probability of <s>, which follows nothing.
+
+    `new` (V + 1,) has what each word, and <s>, gets of what is left to words that no text holds.
+    """
     orders: list[Ngrams] = []
-    shorter = np.full(1, 1.0 / (len(counted[0].words) - 1))
+    shorter = new
     for n, (ngrams, (own, weights)) in enumerate(zip(counted, estimates, strict=True), 1):
-        probs = own + weights[ngrams.histories] * shorter[ngrams.suffixes]
+        probs = own + weights[ngrams.histories] * (shorter if n == 1 else shorter[ngrams.suffixes])
         if n > 1:
             orders[-1] = orders[-1]._replace(backoffs=np.log(weights))
         log_probs = np.log(probs)
@@ -108,6 +114,14 @@ def interpolated(counted: Sequence[Counted], estimates: Sequence[Estimate], begi
         orders.append(Ngrams(ngrams.words, log_probs, np.zeros(len(probs))))
         shorter = probs
     return orders
+
+
+def new_words(words: Sequence[str], counts: np.ndarray, begin: int, frequencies: Mapping[str, float]) -> np.ndarray:
+    """(V + 1,) `interpolated`'s: by `frequencies`, where a word of the texts, and one without, count as the rarest."""
+    rarest = min(frequencies.values(), default=1.0)
+    given = [rarest if count else frequencies.get(word, rarest) for word, count in zip(words, counts, strict=True)]
+    shares: np.ndarray = np.array(given) / np.delete(given, begin).sum()
+    return shares
 
 
 def _discounts(counts: np.ndarray) -> tuple[float, float, float]:

@@ -5,7 +5,7 @@ import math
 import operator
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -127,6 +127,7 @@ class NgramLM:
         labels: Sequence[str] | None = None,
         smoothing: str = "kneser-ney",
         min_count: int = 1,
+        vocabulary: Mapping[str, float] | None = None,
     ) -> "NgramLM":
         """A model of the n-grams in a text. For what fits into memory some 100 times: a recipe's transcripts.
 
@@ -139,13 +140,17 @@ class NgramLM:
             smoothing: "kneser-ney", interpolated modified Kneser-Ney, the better one as a rule, or "witten-bell", which
                 needs no statistics of rare n-grams and suits small vocabularies, such as characters.
             min_count: words that occur less often become <unk>.
+            vocabulary: further words, each with how often it occurs elsewhere, in any unit: a list of frequent words, a
+                lexicon with all 1. What smoothing leaves to words that no text holds is theirs, in these proportions.
+                For models of words. None: there is only <unk>.
 
         After every history the probabilities of all words but <s> sum to one; <unk>, where nothing in the text became
-        <unk>, has a share as of a word that occurs nowhere.
+        <unk>, has a share as of a word that occurs nowhere, with a `vocabulary` as of the rarest word in it.
 
         Raises:
-            TypeError: a text of another type.
-            ValueError: no texts, an order or min_count below 1, another smoothing; <s> or </s> among the words.
+            TypeError: a text of another type, a vocabulary that is no mapping.
+            ValueError: no texts, an order or min_count below 1, another smoothing; <s> or </s> among the words; a
+                vocabulary with a number that is not positive, or together with labels.
 
         References:
             Chen and Goodman, An empirical study of smoothing techniques for language modeling, 1999, sections 2.6, 3.
@@ -156,6 +161,9 @@ class NgramLM:
             >>> lm = NgramLM.train(texts, order=2)
             >>> lm.score("the dog ran") > lm.score("ran dog the")
             True
+            >>> wide = NgramLM.train(texts, order=2, vocabulary={"the": 90, "cow": 3, "gnu": 1})
+            >>> round(math.exp(wide.score("the cow ran") - wide.score("the gnu ran")), 6)
+            3.0
             >>> characters = NgramLM.train(texts, order=4, labels=["<blank>", " ", *"acdeghnorst"])
             >>> characters.unit, characters.score("the cat") > characters.score("cat the")
             ('token', True)
@@ -168,13 +176,15 @@ class NgramLM:
         sentences = [_words_of(text, labels) for text in _checked_texts(texts)]
         if not sentences:
             raise ValueError("texts must have at least one sentence, got none")
-        words = _vocabulary(sentences, labels, min_count)
+        further = {} if vocabulary is None else _checked_frequencies(vocabulary, labels)
+        words = _vocabulary(sentences, labels, min_count, further)
         numbers = {word: number for number, word in enumerate(words)}
         begin, end, unknown = (numbers[names[0]] for names in (BEGIN, END, UNKNOWN))
         coded = [[begin, *(numbers.get(word, unknown) for word in sentence), end] for sentence in sentences]
         counted = _smoothing.count([np.array(sentence) for sentence in coded], order, len(words))
         estimates = _smoothing.SMOOTHINGS[smoothing](counted, begin)
-        ngrams = _smoothing.interpolated(counted, estimates, begin, NEVER * _arpa.LN_10)
+        new = _smoothing.new_words(words, counted[0].counts, begin, further)
+        ngrams = _smoothing.interpolated(counted, estimates, new, begin, NEVER * _arpa.LN_10)
         return cls(_arpa.model_of(words, ngrams), labels)
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -326,15 +336,30 @@ def _words_of(text: Tokens, labels: tuple[str, ...] | None) -> list[str]:
     return words
 
 
-def _vocabulary(sentences: Sequence[Sequence[str]], labels: tuple[str, ...] | None, min_count: int) -> list[str]:
+def _checked_frequencies(vocabulary: Mapping[str, float], labels: tuple[str, ...] | None) -> Mapping[str, float]:
+    if not isinstance(vocabulary, Mapping):
+        raise TypeError(f"vocabulary must be a mapping of words to numbers, got {type(vocabulary).__name__}")
+    if labels is not None:
+        raise ValueError(f"vocabulary must be None where there are labels, got {len(vocabulary)} words")
+    for word, frequency in vocabulary.items():
+        if not 0 < frequency < math.inf:
+            raise ValueError(f"vocabulary must have positive numbers, got {frequency} for {word!r}")
+    return vocabulary
+
+
+def _vocabulary(
+    sentences: Sequence[Sequence[str]], labels: tuple[str, ...] | None, min_count: int, further: Iterable[str]
+) -> list[str]:
     """Every word that is learnt, in the order of their first appearance, after the three that are none."""
     counts = Counter(word for sentence in sentences for word in sentence)
-    for word in counts:
+    asked = dict.fromkeys(further)
+    for word in counts | asked:
         if word in BEGIN + END:
-            raise ValueError(f"texts must not hold {word!r}: sentences get theirs here")
+            raise ValueError(f"texts and vocabulary must not hold {word!r}: sentences get theirs here")
         if not word or any(character in word for character in "\0\t\n\r "):
             raise ValueError(f"words must not be empty or have white space in them, got {word!r}")
     marks = [UNKNOWN[0], BEGIN[0], END[0]]
     known = None if labels is None else {SPACE_WORDS[0] if label == " " else label for label in labels}
-    learnt = (word for word, count in counts.items() if count >= min_count and (known is None or word in known))
+    frequent = (word for word, count in counts.items() if count >= min_count or word in asked)
+    learnt = [*(word for word in frequent if known is None or word in known), *asked]
     return list(dict.fromkeys([*marks, *(word for word in learnt if word not in UNKNOWN)]))

@@ -181,9 +181,30 @@ LANGUAGE_MODEL_BREAKS = [
     Break(
         "<s> is among the words that may follow",
         SMOOTHING,
-        "1.0 / (len(counted[0].words) - 1)",
-        "1.0 / len(counted[0].words)",
+        "np.delete(given, begin).sum()",
+        "np.sum(given)",
         "test_language_model.py",
+    ),
+    Break(
+        "words of the texts have what is left to new ones",
+        SMOOTHING,
+        "[rarest if count else frequencies.get(word, rarest)",
+        "[frequencies.get(word, rarest)",
+        "test_language_model.py -k further",
+    ),
+    Break(
+        "further words are all as frequent",
+        SMOOTHING,
+        "rarest if count else frequencies.get(word, rarest)",
+        "rarest",
+        "test_language_model.py -k further",
+    ),
+    Break(
+        "a further word that is rare in the texts becomes <unk>",
+        MODEL,
+        "count >= min_count or word in asked",
+        "count >= min_count",
+        "test_language_model.py -k further",
     ),
     Break(
         "n-grams reach from one sentence into the next",
@@ -202,8 +223,8 @@ LANGUAGE_MODEL_BREAKS = [
     Break(
         "min_count ignored",
         MODEL,
-        "if count >= min_count and",
-        "if count >= 1 and",
+        "if count >= min_count or",
+        "if count >= 1 or",
         "test_language_model.py -k rare",
     ),
     Break(

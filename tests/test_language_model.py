@@ -5,7 +5,7 @@ import math
 import pickle
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,15 @@ def drawn_text(sentences: int, words: str = "abcdefgh") -> list[Sentence]:
 class Slow:
     """The formulas of `numbactc._smoothing`, one n-gram at a time, with dictionaries, for the text's vocabulary."""
 
-    def __init__(self, text: Sequence[Sentence], order: int, smoothing: str) -> None:
+    def __init__(
+        self, text: Sequence[Sentence], order: int, smoothing: str, further: Mapping[str, float] | None = None
+    ) -> None:
         self.smoothing = smoothing
-        self.vocabulary = {word for sentence in text for word in sentence} | {"</s>", "<unk>"}
+        known = {word for sentence in text for word in sentence} | {"</s>"}
+        self.vocabulary = known | {"<unk>"} | set(further or {})
+        rarest = min((further or {"<unk>": 1}).values())
+        shares = {word: rarest if word in known else (further or {}).get(word, rarest) for word in self.vocabulary}
+        self.new = {word: share / sum(shares.values()) for word, share in shares.items()}
         marked = [["<s>", *sentence, "</s>"] for sentence in text]
         raw: list[Counter[Ngram]] = [Counter() for _ in range(order + 1)]
         for sentence, n in itertools.product(marked, range(1, order + 1)):
@@ -63,7 +69,7 @@ class Slow:
 
     def probability(self, history: Ngram, word: str, n: int) -> float:
         if n == 0:
-            return 1 / len(self.vocabulary)
+            return self.new[word]
         history = history[max(0, len(history) - n + 1) :]
         if len(history) < n - 1:
             return self.probability(history, word, len(history) + 1)
@@ -94,6 +100,27 @@ def test_probabilities_are_those_of_the_formulas(sentences: int, order: int, smo
         for word in slow.vocabulary:
             expected = slow.probability(known, word, order)
             assert math.exp(lm.advance(state, word)[0]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("order", [1, 3])
+def test_further_words_share_what_is_left_by_their_frequencies(order: int, smoothing: str) -> None:
+    text = [*drawn_text(60), ["a"], ["rare"]]
+    further = {"a": 1000.0, "rare": 5.0, "x": 8.0, "y": 2.0, "z": 0.5}
+    lm = NgramLM.train(text, order, smoothing=smoothing, vocabulary=further)
+    slow = Slow(text, order, smoothing, further)
+    for history in ([], ["b", "a"], ["x"], ["unheard"]):
+        state = lm.start_state
+        for word in history:
+            state = lm.advance(state, word)[1]
+        known = ("<s>", *(word if word in slow.vocabulary else "<unk>" for word in history))
+        nats = {word: lm.advance(state, word)[0] for word in slow.vocabulary}
+        for word, found in nats.items():
+            assert math.exp(found) == pytest.approx(slow.probability(known, word, order), rel=1e-9)
+        assert nats["x"] - nats["y"] == pytest.approx(math.log(4)) and nats["z"] == pytest.approx(nats["<unk>"])
+        assert math.fsum(map(math.exp, nats.values())) == pytest.approx(1, abs=1e-9)
+    frequent = NgramLM.train(text, order, smoothing=smoothing, min_count=2, vocabulary=further)
+    assert "rare" in frequent.vocabulary and frequent.advance(0, "rare")[0] > frequent.advance(0, "z")[0]
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
@@ -244,7 +271,13 @@ def test_every_ngram_of_the_text_is_in_the_model() -> None:
         (FOX, {"order": 0}, ValueError, "order must be at least 1, got 0"),
         (FOX, {"min_count": 0}, ValueError, "min_count must be at least 1, got 0"),
         (FOX, {"smoothing": "good"}, ValueError, "smoothing must be one of 'kneser-ney', 'witten-bell', got 'good'"),
-        (["a <s> b"], {}, ValueError, "texts must not hold '<s>'"),
+        (["a <s> b"], {}, ValueError, "texts and vocabulary must not hold '<s>'"),
+        (FOX, {"vocabulary": {"</s>": 1}}, ValueError, "texts and vocabulary must not hold '</s>'"),
+        (FOX, {"vocabulary": {"two words": 1}}, ValueError, "words must not be empty or have white space in them"),
+        (FOX, {"vocabulary": {"cow": 0}}, ValueError, "vocabulary must have positive numbers, got 0 for 'cow'"),
+        (FOX, {"vocabulary": {"cow": math.nan}}, ValueError, "vocabulary must have positive numbers, got nan"),
+        (FOX, {"vocabulary": ["cow"]}, TypeError, "vocabulary must be a mapping of words to numbers, got list"),
+        (FOX, {"vocabulary": {"a": 1}, "labels": ["", "a"]}, ValueError, "vocabulary must be None where there are"),
         ([["a b"]], {}, ValueError, "words must not be empty or have white space in them, got 'a b'"),
         ([[""]], {}, ValueError, "words must not be empty or have white space in them, got ''"),
         ([[1]], {}, TypeError, "texts must hold strings where there are no labels, got 1"),
