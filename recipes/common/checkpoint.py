@@ -17,7 +17,7 @@ from typing import IO, Any
 import torch
 
 from common.batches import Example
-from common.config import Settings
+from common.config import Settings, filled
 from common.tokens import Tokens, restored
 
 
@@ -73,6 +73,20 @@ def fingerprint(utterances: Sequence[Example]) -> str:
     return hashlib.sha256("\n".join(f"{u.id} {u.text}" for u in utterances).encode()).hexdigest()
 
 
+def settings_of(saved: dict[str, Any], config: Settings, path: str | Path) -> dict[str, Any]:
+    """``saved`` settings, with the defaults of those that are newer than they are; ``config`` says which there are."""
+    try:
+        return filled(type(config)(), saved).to_dict()
+    except ValueError as error:
+        raise ValueError(f"{path} must have settings of this version: {error}") from None
+
+
+def legs_of(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where, by what command and at which commit a run has been trained, and from which step on."""
+    legs: list[dict[str, Any]] = state.get("legs") or [{"step": 0, **state["environment"]}]  # of older checkpoints
+    return legs
+
+
 def must_match(saved: dict[str, Any], config: Settings, path: Path) -> None:
     """Raise unless ``saved`` settings are those of ``config``; budgets, decoding, the data's place may differ."""
     free = {"data.root", "data.note", "data.in_memory", "data.memory_gb", "data.workers"}
@@ -82,7 +96,7 @@ def must_match(saved: dict[str, Any], config: Settings, path: Path) -> None:
     }
     free.add("train.init")  # it was read when the run began
     now = config.to_dict()
-    for section, values in saved.items():
+    for section, values in settings_of(saved, config, path).items():
         pairs = values.items() if isinstance(values, dict) else [(None, values)]
         for key, old in pairs:
             name = f"{section}.{key}" if key else section

@@ -40,15 +40,20 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def describe(others: Sequence[str] = ()) -> dict[str, str]:
+def describe(others: Sequence[str] = (), device: torch.device | None = None, processes: int = 1) -> dict[str, str]:
     """Plain text a checkpoint can hold; taken when a run starts, since the tree may change before it is reported.
 
-    ``others`` are packages whose versions matter beside ``PACKAGES``.
+    ``others`` are packages whose versions matter beside ``PACKAGES``; ``device`` is that of each of the ``processes``.
     """
+    machine = [f"{processor()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores", platform.system()]
+    if device is not None and device.type == "cuda":
+        machine.insert(0, torch.cuda.get_device_name(device))
+    if processes > 1:
+        machine.append(f"{processes} processes")
     versions = [f"{package} {version(package)}" for package in [*PACKAGES, *others]]
     return {
         "command": os.environ.get("RECIPE_COMMAND", "python " + " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
-        "machine": f"{processor()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.system()}",
+        "machine": ", ".join(machine),
         "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
         "commit": commit(),
     }

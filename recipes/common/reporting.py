@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import yaml
 
+from common import checkpoint
 from common.batches import E
 from common.config import Settings
 from common.decoders import METHODS
@@ -29,7 +31,7 @@ def results_of(exp: Path, sets: list[str], step: int) -> list[dict[str, Any]]:
 
 def summary(config: Settings, state: dict[str, Any], results: list[dict[str, Any]], parameters: int) -> str:
     """Markdown for RESULTS.md: figures with all that is needed to repeat them."""
-    run = state["environment"]
+    run, *later = checkpoint.legs_of(state)
     rows = [
         f"## {config.name}",
         "",
@@ -37,6 +39,8 @@ def summary(config: Settings, state: dict[str, Any], results: list[dict[str, Any
         f"- machine: {run['machine']}; {state['precision']}",
         f"- versions: {run['versions']}",
         f"- commit: {run['commit']}",
+        *(f"- from step {leg['step']} on: {changed(before, leg)}" for before, leg in pairwise([run, *later])),
+        *([f"- begun with the weights of {state['origin']}"] if state.get("origin") else []),
         f"- model: {parameters / 1e6:.2f} M parameters; {state['epoch']} epochs, {state['step']} steps, "
         f"{state['seconds'] / 60:.1f} minutes of training; best checkpoint on dev",
         "",
@@ -51,6 +55,11 @@ def summary(config: Settings, state: dict[str, Any], results: list[dict[str, Any
             "",
         ]
     return "\n".join(rows)
+
+
+def changed(before: dict[str, Any], leg: dict[str, Any]) -> str:
+    """What of a leg's environment is new."""
+    return "; ".join(f"{key} `{leg[key]}`" for key in leg if key != "step" and leg[key] != before[key])
 
 
 def table(results: list[dict[str, Any]]) -> str:

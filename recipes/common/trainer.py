@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from common import checkpoint, environment
+from common import checkpoint, environment, origin
 from common.batches import Batch, E, Examples
-from common.config import Settings
+from common.config import Settings, filled
 from common.decoders import greedy
 from common.distributed import Processes
 from common.objective import Objective
@@ -48,10 +48,14 @@ class Trainer(ABC, Generic[C, E]):
         seconds: of training and scoring, by the first process's clock.
         best: lowest dev WER in percent, at most 100. stale: scorings since that did not reach it.
         losses: [step, loss], a mean of ten steps; recent: the finite losses since. rates: [step, dev loss, WER, CER].
+        legs: environments of the run, each with the step from which on it went on there.
+        origin: what a report says of ``train.init``.
         packages: those whose versions matter, beside PyTorch and ours.
+        meaning: settings that the weights were learnt for and no shape shows.
     """
 
     packages: Sequence[str] = ()
+    meaning: Sequence[str] = ()
 
     def __init__(self, config: C, processes: Processes | None = None) -> None:
         self.config = config
@@ -81,7 +85,9 @@ class Trainer(ABC, Generic[C, E]):
         self.rates: list[list[float]] = []
         self.train_set = self.examples()
         self.data = checkpoint.fingerprint(self.train_set)
-        self.environment = environment.describe(self.packages)
+        self.environment = environment.describe(self.packages, self.device, self.processes.count)
+        self.legs: list[dict[str, Any]] = [{"step": 0, **self.environment}]
+        self.origin = ""
         self.precision = "bfloat16" if self.bfloat16 else "float32"
 
     @abstractmethod
@@ -111,6 +117,9 @@ class Trainer(ABC, Generic[C, E]):
     def score_batch(self, batch: Batch[E]) -> tuple[Tensor, Tensor]:
         """Logits (T, N, C) in float32 and input_lengths (N,) of a batch by the averaged model."""
 
+    def take(self, content: dict[str, Any]) -> None:
+        """What else of a checkpoint its weights go with; a recipe may have such things."""
+
     def kept(self) -> dict[str, Any]:
         """What best.pt holds: the averaged model and all that its use takes."""
         return {
@@ -121,7 +130,7 @@ class Trainer(ABC, Generic[C, E]):
         }
 
     def state(self) -> dict[str, Any]:
-        names = [*COUNTERS, "finished", "environment", "precision", "data"]
+        names = [*COUNTERS, "finished", "legs", "origin", "precision", "data"]
         return {
             **self.kept(),
             "raw_model": self.model.state_dict(),
@@ -144,23 +153,33 @@ class Trainer(ABC, Generic[C, E]):
         self.average.module.load_state_dict(state["model"])
         self.average.n_averaged.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for name in [*COUNTERS, "environment"]:
+        for name in COUNTERS:
             setattr(self, name, state[name])
+        self.take(state)
         self.finished = state["finished"] and self.done()
+        self.origin, self.legs = state.get("origin", ""), checkpoint.legs_of(state)
+        if any(self.legs[-1][key] != value for key, value in self.environment.items()):
+            self.legs.append({"step": self.step, **self.environment})
+        begun, asked = state["config"]["train"].get("init", ""), self.config.train.init
+        if asked not in ("", begun):
+            log.warning("train.init=%s is not read: the run goes on from %s", asked, path)
+        self.config = filled(self.config, {"train": {"init": begun}})
 
     def _begin(self) -> None:
-        """Take the averaged weights of the run at ``train.init``, where one is named; nothing else of it."""
-        path = self.config.train.init
-        if not path:
+        """Take the averaged weights of the run at ``train.init``, where one is named; its optimiser and budget not."""
+        if not self.config.train.init:
             return
-        content = self.processes.from_first(checkpoint.load(path) if self.processes.first else None)
-        if checkpoint.tokens_of(content).state() != self.tokens.state():
-            raise ValueError(f"train.init must be a checkpoint with the tokens of this run, got {path}")
+        found = origin.read(self.tokens, self.config, self.meaning) if self.processes.first else None
+        content, self.origin = self.processes.from_first(found)
         try:
             self.model.load_state_dict(content["model"])
         except RuntimeError as error:
-            raise ValueError(f"train.init must be a checkpoint of this run's model, got {path}: {error}") from None
+            first = str(error).splitlines()[1].strip()
+            path = self.config.train.init
+            raise ValueError(f"train.init must be a checkpoint of this run's model, got {path!r}: {first}") from None
         self.average.module.load_state_dict(content["model"])
+        self.take(content)
+        log.info("begun with the weights of %s", self.origin)
 
     def save(self) -> None:
         """Write last.pt; only the first process does."""

@@ -59,7 +59,9 @@ def outcome(config: Config) -> dict[str, Any]:
     state = checkpoint.load(config.exp / "last.pt")
     results = [config.exp / f"decode_{subset}_greedy" / "result.json" for subset in config.data.test]
     rates = [json.loads(path.read_text(encoding="utf-8")) for path in results]
+    leg = checkpoint.legs_of(state)[-1]
     found: dict[str, Any] = {
+        "environment": leg | {"machine": f"{leg['machine']}; {state['precision']}"},
         "parameters": sum(tensor.numel() for tensor in state["model"].values()) / 1e6,
         "minutes": state["seconds"] / 60,
         "steps": state["step"],
@@ -74,9 +76,10 @@ def outcome(config: Config) -> dict[str, Any]:
 
 def table(variants: Mapping[str, list[str]], outcomes: Mapping[str, dict[str, Any] | str], config: Config) -> str:
     """The Markdown text; losing variants and failed ones keep their rows, those to come are not there yet."""
-    run = environment.describe(PACKAGES)
+    here = environment.describe(PACKAGES)
+    run = next((found["environment"] for found in outcomes.values() if not isinstance(found, str)), here)
     rows = [
-        f"- command: `{run['command']}`",
+        f"- command: `{here['command']}`",
         f"- machine: {run['machine']}",
         f"- versions: {run['versions']}",
         f"- commit: {run['commit']}",

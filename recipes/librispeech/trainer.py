@@ -25,6 +25,10 @@ class Trainer(trainer.Trainer[Config, Utterance]):
 
     model: AcousticModel
     packages = PACKAGES
+    meaning = (
+        *(f"features.{name}" for name in ("sample_rate", "n_fft", "hop_length", "mel_scale", "mel_norm", "normalise")),
+        "model.strides",
+    )
 
     def build(self) -> tuple[Tokens, AcousticModel]:
         tokens = read_tokens(self.config)
@@ -35,6 +39,11 @@ class Trainer(trainer.Trainer[Config, Utterance]):
 
     def kept(self) -> dict[str, Any]:
         return {**super().kept(), "statistics": self.log_mel.statistics}
+
+    def take(self, content: dict[str, Any]) -> None:
+        """The statistics that its features were normalised by, whatever stage 1 has measured since."""
+        if self.log_mel.statistics is not None:
+            self.log_mel.statistics = content["statistics"].to(self.device)
 
     def examples(self) -> list[Utterance]:
         return read_manifests(self.config, self.config.data.train)

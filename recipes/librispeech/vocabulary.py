@@ -12,7 +12,7 @@ import json
 from collections import Counter
 
 import config as configs
-from common.checkpoint import write_atomically
+from common.checkpoint import load, tokens_of, write_atomically
 from common.tokens import Characters, Pieces, Tokens
 from config import Config
 from manifest import fewest_samples, misfit, read_manifest, read_manifests, write_manifest
@@ -37,7 +37,19 @@ def fingerprint(config: Config) -> str:
     if missing := [mark for mark in marks if not mark.exists()]:
         raise FileNotFoundError(f"{missing[0]} is missing: run stage 0 (./run.sh --stage 0 --stop-stage 0)")
     found = [json.loads(mark.read_text(encoding="utf-8"))["fingerprint"] for mark in marks]
-    return hashlib.sha256(json.dumps([config.data.bpe, config.data.alphabet, found]).encode()).hexdigest()
+    rules = [config.data.bpe, config.data.alphabet, found, *([config.train.init] if config.train.init else [])]
+    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
+
+
+def pieces(config: Config) -> Pieces:
+    """Those of ``train.init``, whose weights are of no use with others, or learnt from all that stage 0 has found."""
+    if config.train.init:
+        found, size = tokens_of(load(config.train.init)), config.data.bpe
+        if not isinstance(found, Pieces) or len(found) != size:
+            raise ValueError(f"train.init must be a checkpoint with data.bpe={size}, got {config.train.init!r}")
+        return found
+    texts = [u.text for u in read_manifests(config, config.data.train)]
+    return Pieces.trained(texts, config.data.bpe, config.data.alphabet)
 
 
 def prepare_pieces(config: Config) -> None:
@@ -48,8 +60,7 @@ def prepare_pieces(config: Config) -> None:
     model, mark = config.manifests / "bpe.model", config.manifests / "bpe.json"
     if not (model.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == fingerprint(config)):
         mark.unlink(missing_ok=True)
-        texts = [u.text for u in read_manifests(config, config.data.train)]
-        write_atomically(model, Pieces.trained(texts, config.data.bpe, config.data.alphabet).model)
+        write_atomically(model, pieces(config).model)
         write_atomically(mark, json.dumps(fingerprint(config)))
     tokens = read_tokens(config)
     for subset in dict.fromkeys(config.data.train + config.data.dev + config.data.test):

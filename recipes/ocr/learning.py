@@ -77,6 +77,7 @@ class LineTrainer(trainer.Trainer[Config, Line]):
 
     model: CRNN
     packages = PACKAGES
+    meaning = ("images.height", "model.rows", "model.columns")
 
     def build(self) -> tuple[Tokens, CRNN]:
         tokens = Characters(read_alphabet(self.config))

@@ -99,7 +99,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return str(value.dtype), tuple(value.shape), value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items() if key not in ("seconds", "environment")}
+        return {str(key): plain(each) for key, each in value.items() if key not in ("seconds", "legs")}
     return [plain(each) for each in value] if isinstance(value, list | tuple) else repr(value)
 
 

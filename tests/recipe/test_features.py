@@ -179,7 +179,7 @@ def test_another_throat_moves_what_was_at_a_frequency_by_its_factor(frequency: f
     assert 0.79 < found.min() < 0.85 and 1.15 < found.max() < 1.21
     again = throats(hill.expand(2, 5, 64).float(), draws[3:5])
     torch.testing.assert_close(again, moved[3:5])  # from its own draw, not from its batch
-    assert throats(hill.expand(1, 5, 64).bfloat16().float(), ["1 1 3"]).ne(moved[3]).any()  # another epoch
+    assert not torch.equal(throats(hill.expand(1, 5, 64).float(), ["1 1 3"])[0], moved[3])  # another epoch
 
 
 @pytest.mark.parametrize("warp", [0.3, 0.9])

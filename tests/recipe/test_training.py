@@ -56,6 +56,26 @@ def test_averaged_weights_start_at_the_first_step_and_then_forget_slowly() -> No
     assert average[0].item() == pytest.approx(0.9 * 0.9 + 0.1 * 2.0)
 
 
+def test_training_hears_other_throats_and_masks_that_differ_between_views(tiny: Make) -> None:
+    def scores(*words: str, draw: str = "1 0 0", views: int = 1) -> torch.Tensor:
+        trainer = Trainer(prepared(tiny("features.freq_masks=0", "features.time_masks=0", *words)))
+        trainer.model.eval()  # no dropout
+        batch = collate([trainer.data_sets()[0][0]])
+        batch.draws = [draw]
+        with torch.no_grad():
+            return trainer.all_scores(batch, views)[0][-1]
+
+    plain = scores()
+    assert torch.equal(plain, scores(draw="1 0 1"))
+    masks = [[f"features.{kind}_masks=3", f"features.{kind}_width=15"] for kind in ("freq", "time")]
+    for words in (["features.warp=0.3"], *masks):
+        heard = scores(*words)
+        assert not torch.equal(heard, plain)
+        assert not torch.equal(heard, scores(*words, draw="1 0 1"))
+        both = scores(*words, views=2)
+        assert not torch.equal(both[:, 0], both[:, 1])
+
+
 def test_training_learns_the_tones_end_to_end(tiny: Make) -> None:
     config = prepared(tiny("train.epochs=40", "data.train=train,train,train", "features.n_mels=40"))
     trainer = trained(config)
