@@ -161,7 +161,7 @@ class BucketSampler(Sampler[list[int]]):
 
     def __init__(self, lengths: Sequence[float], batch_length: float, seed: int = 0, shuffle: bool = True) -> None:
         if batch_length <= 0:
-            raise ValueError(f"batch_length must be positive, got {batch_length}")
+            raise ValueError(f"train.batch_seconds, or train.batch_columns, must be positive, got {batch_length:g}")
         self.lengths, self.batch_length, self.seed, self.shuffle = lengths, batch_length, seed, shuffle
         self.epoch = 0
 

@@ -27,7 +27,7 @@ class OptimConfig:
     lr: float = 2e-3
     weight_decay: float = 1e-2
     warmup: float = 0.05  # share of the budget
-    clip: float = 2.0  # norm of the gradient
+    clip: float = 2.0  # norm of the gradient, at most; 0: it is not clipped
     average: float = 0.998  # decay a step of the averaged weights
 
 

@@ -9,6 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.config import OptimConfig
+
+
+def check(config: OptimConfig) -> None:
+    """ValueError names a setting that cannot be."""
+    if not 0 <= config.warmup < 1:
+        raise ValueError(f"optim.warmup must be from 0 to less than 1, got {config.warmup}")
+    if not config.clip >= 0:
+        raise ValueError(f"optim.clip must not be negative, got {config.clip}")
+    if not 0 <= config.average <= 1:
+        raise ValueError(f"optim.average must be from 0 to 1, got {config.average}")
+
 
 def learning_rate(progress: float, peak: float, warmup: float) -> float:
     """Linear warm-up, then half a cosine down to 0; ``progress`` is the share of the budget that is used, 0 to 1."""

@@ -23,7 +23,7 @@ from common.config import Settings, filled
 from common.decoders import greedy
 from common.distributed import Processes
 from common.objective import Objective
-from common.optimisation import averaging, learning_rate, use_bfloat16
+from common.optimisation import averaging, check, learning_rate, use_bfloat16
 from common.rates import error_rates
 from common.scores import scored
 from common.tokens import Tokens
@@ -62,6 +62,7 @@ class Trainer(ABC, Generic[C, E]):
         self.processes = processes or Processes()
         if self.processes.first:
             config.exp.mkdir(parents=True, exist_ok=True)
+        check(config.optim)
         torch.manual_seed(config.train.seed)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
@@ -193,7 +194,8 @@ class Trainer(ABC, Generic[C, E]):
             amount / getattr(budget, name) for name, amount in shares.items() if getattr(budget, name) > 0
         ]
         if not used:
-            raise ValueError("train.minutes, train.epochs or train.steps must be positive, got 0, 0 and 0")
+            given = f"{budget.minutes:g}, {budget.epochs} and {budget.steps}"
+            raise ValueError(f"train.minutes, train.epochs or train.steps must be positive, got {given}")
         return max(used)
 
     def done(self) -> bool:
@@ -230,7 +232,7 @@ class Trainer(ABC, Generic[C, E]):
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad /= count_all
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.optim.clip)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.optim.clip or math.inf)
         if not torch.isfinite(norm):
             named = self.processes.everyone(" ".join(u.id for _, batch in batches for u in batch.utterances))
             self._report([f"skipped step {self.step} with gradient {norm.item()}: {' '.join(named)}"])

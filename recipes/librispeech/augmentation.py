@@ -39,6 +39,8 @@ class Noise:
 
     def __init__(self, config: DataConfig, sample_rate: int, report: Callable[[str], None]) -> None:
         self.share, self.sample_rate = config.noise_share, sample_rate
+        if not 0 <= config.noise_share <= 1:
+            raise ValueError(f"data.noise_share must be from 0 to 1, got {config.noise_share}")
         if len(config.noise_snr) != 2 or config.noise_snr[0] > config.noise_snr[1]:
             raise ValueError(f"data.noise_snr must be the lowest and the highest in decibel, got {config.noise_snr}")
         self.lowest, self.highest = config.noise_snr
@@ -127,6 +129,9 @@ class SpecAugment(nn.Module):
 
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
+        for name in ("freq_masks", "freq_width", "time_masks", "time_width"):
+            if getattr(config, name) < 0:
+                raise ValueError(f"features.{name} must not be negative, got {getattr(config, name)}")
         self.config = config
 
     def forward(self, features: Tensor, lengths: Tensor, draws: Sequence[str]) -> Tensor:

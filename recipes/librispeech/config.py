@@ -89,7 +89,7 @@ class Config:
     @property
     def root(self) -> Path:
         """Where the audio lies."""
-        return Path(self.data.root) if self.data.root else RECIPE / "data" / "spoken"
+        return Path(self.data.root).absolute() if self.data.root else RECIPE / "data" / "spoken"
 
     @property
     def manifests(self) -> Path:

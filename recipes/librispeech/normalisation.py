@@ -22,6 +22,7 @@ from features import LogMel, read_audio
 from manifest import Utterance, read_manifests
 
 LIMIT = 2000  # utterances: some hours of speech, enough for a mean of each band
+BEFORE = ("sample_rate", "n_fft", "hop_length", "n_mels", "mel_scale", "mel_norm")  # make features, normalised or not
 
 
 def measured(utterances: Sequence[Utterance], config: Config) -> Tensor:
@@ -51,11 +52,17 @@ def measured(utterances: Sequence[Utterance], config: Config) -> Tensor:
     return torch.stack([mean, (squares / frames - mean.square()).clamp(min=0).sqrt()]).float()
 
 
+def depends_on(utterances: Sequence[Utterance], config: Config) -> str:
+    """A mark of all that the statistics of these utterances come from."""
+    rules = [fingerprint(utterances), config.train.seed, *(getattr(config.features, name) for name in BEFORE)]
+    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
+
+
 def prepare_statistics(config: Config) -> Tensor:
     """Those of statistics.json if they are of these utterances and features, else measured and written there."""
     path = config.manifests / "statistics.json"
     utterances = read_manifests(config, config.data.train)
-    of = hashlib.sha256(f"{fingerprint(utterances)} {config.features} {config.train.seed}".encode()).hexdigest()
+    of = depends_on(utterances, config)
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before["of"] == of:
@@ -72,7 +79,10 @@ def read_log_mel(config: Config) -> LogMel:
     path = config.manifests / "statistics.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run stage 1 (./run.sh --stage 1 --stop-stage 1)")
-    return LogMel(config.features, torch.tensor(json.loads(path.read_text(encoding="utf-8"))["statistics"]))
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["of"] != depends_on(read_manifests(config, config.data.train), config):
+        raise ValueError(f"{path} must be of these features and training utterances, got others: run stage 1 again")
+    return LogMel(config.features, torch.tensor(found["statistics"]))
 
 
 def main() -> None:

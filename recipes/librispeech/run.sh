@@ -24,7 +24,8 @@ while [ $# -gt 0 ]; do
             [ $# -ge 2 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; }
             name=${1#--}; printf -v "${name/-/_}" '%s' "$2"; shift 2 ;;
         -h | --help) usage; exit 0 ;;
-        decode.lm=?*) lm=$(absolute "${1#*=}" decode.lm); overrides+=("decode.lm=$lm"); shift ;;
+        data.root=?* | data.noise=?* | train.init=?* | decode.lm=?*)
+            path=$(absolute "${1#*=}" "${1%%=*}"); overrides+=("${1%%=*}=$path"); shift ;;
         *=*) overrides+=("$1"); shift ;;
         *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;
     esac
@@ -46,15 +47,13 @@ if [ -n "$data" ]; then data=$(absolute "$data" --data); overrides+=("data.root=
 if [ -n "$minutes" ]; then overrides+=("train.minutes=$minutes"); fi
 
 python=${PYTHON:-python}
-case $python in /*) ;; */*) python=$PWD/$python ;; esac
-cd "$here"
-run() { "$python" "$1" --config "$config" "${@:2}" ${overrides[@]+"${overrides[@]}"}; }
+run() { "$python" "$here/$1" --config "$config" "${@:2}" ${overrides[@]+"${overrides[@]}"}; }
 wanted() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
 
 if wanted 0; then
     echo "== stage 0: data"
     if [ -n "$download" ]; then run download.py --out "$download"; fi
-    if [ -z "$data$download" ] && [ "$(basename "$config")" = demo.yaml ]; then "$python" synthesise.py; fi
+    if [ -z "$data$download" ] && [ "$(basename "$config")" = demo.yaml ]; then "$python" "$here/synthesise.py"; fi
     run prepare.py
 fi
 if wanted 1; then echo "== stage 1: tokens"; run vocabulary.py; run normalisation.py; fi

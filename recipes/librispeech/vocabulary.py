@@ -25,7 +25,10 @@ def read_tokens(config: Config) -> Tokens:
     path = config.manifests / "bpe.model"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run stage 1 (./run.sh --stage 1 --stop-stage 1)")
-    return Pieces(path.read_bytes())
+    tokens = Pieces(path.read_bytes())
+    if len(tokens) != config.data.bpe:
+        raise ValueError(f"{path} must have data.bpe={config.data.bpe} classes, got {len(tokens)}: run stage 1 again")
+    return tokens
 
 
 def fingerprint(config: Config) -> str:

@@ -23,7 +23,7 @@ class Line:
     """A line of a manifest.
 
     Attributes:
-        id: its image's path in the folder. image: the same, from where the recipe stands.
+        id: its image's path in the folder. image: where that is.
         columns, rows: of pixels.
         text: what it says. source: what it is written in.
     """

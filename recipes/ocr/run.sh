@@ -25,12 +25,14 @@ while [ $# -gt 0 ]; do
         --peer) peer=yes; shift ;;
         -h | --help) usage; exit 0 ;;
         name=*) named=yes; overrides+=("$1"); shift ;;
+        data.root=?* | train.init=?* | decode.lm=?*)
+            path=$(absolute "${1#*=}" "${1%%=*}"); overrides+=("${1%%=*}=$path"); shift ;;
         *=*) overrides+=("$1"); shift ;;
         *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;
     esac
 done
 if [ -n "$data" ]; then
-    overrides+=("data.root=$(absolute "$data" --data)")
+    data=$(absolute "$data" --data); overrides+=("data.root=$data")
     config=${config:-conf/folder.yaml}
 fi
 if [ -n "$named" ] && [ -z "$config" ]; then echo "run.sh: name= needs a --config: one name is for one run" >&2; exit 2; fi
@@ -38,13 +40,11 @@ if [ -n "$minutes" ]; then overrides+=("train.minutes=$minutes" "train.epochs=0"
 if [ -n "$config" ]; then config=$(absolute "$config" --config); fi
 
 python=${PYTHON:-python}
-case $python in /*) ;; */*) python=$PWD/$python ;; esac
-cd "$here"
 wanted() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ]; }
 ocr() { # a stage of a configuration, and how else
     if wanted "$1"; then
         echo "== stage $1: $2, $(basename "$3" .yaml)${4:+ $4}"
-        "$python" ocr.py "$2" --config "$3" ${overrides[@]+"${overrides[@]}"} "${@:4}"
+        "$python" "$here/ocr.py" "$2" --config "$3" ${overrides[@]+"${overrides[@]}"} "${@:4}"
     fi
 }
 all() { # every stage of a configuration; the peer's results are part of its report

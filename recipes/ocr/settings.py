@@ -83,7 +83,7 @@ class Config:
     @property
     def root(self) -> Path:
         """Where the images lie."""
-        return Path(self.data.root) if self.data.root else RECIPE / "data" / f"{self.data.drawn}-lines"
+        return Path(self.data.root).absolute() if self.data.root else RECIPE / "data" / f"{self.data.drawn}-lines"
 
     @property
     def manifests(self) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,34 @@ def test_every_configuration_says_how_many_parameters_it_has(path: Path) -> None
     model = AcousticModel(config.features, config.model, config.data.bpe or 1 + len(config.data.alphabet))
     parameters = sum(p.numel() for p in model.parameters())
     assert f" {parameters / 1e6:.2f} M parameters" in path.read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize("recipe", ["librispeech", "ocr"])
+def test_the_script_takes_every_path_from_where_the_user_stands(recipe: str, tmp_path: Path) -> None:
+    words = {"data.root": "corpus", "train.init": "best.pt", "decode.lm": "lm.arpa"}
+    if recipe == "librispeech":
+        words["data.noise"] = "noises"
+    for place in words.values():
+        (tmp_path / place).touch()
+    (tmp_path / "mine.yaml").touch()
+    (tmp_path / "python").write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    script = CONF.parents[1] / recipe / "run.sh"
+    command = ["bash", str(script), "--config", "mine.yaml", "--stage", "2", "--stop-stage", "2"]
+    command += [f"{key}={place}" for key, place in words.items()]
+    environment = os.environ | {"PYTHON": "./python"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    # what stage 2 is run with, by the interpreter that was asked for
+    assert f"\n{tmp_path}\n" in done.stdout  # a file of settings may hold paths too
+    for key, place in words.items():
+        assert f"\n{key}={tmp_path / place}\n" in done.stdout
+    assert f"\n{tmp_path / 'mine.yaml'}\n" in done.stdout
+    missing = [*command, "train.init=worst.pt"]
+    done = subprocess.run(missing, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "train.init must exist, got worst.pt" in done.stderr
+
+
+def test_manifests_know_their_audio_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert overridden(Config(), ["data.root=corpus"]).root == tmp_path / "corpus"

@@ -16,9 +16,11 @@ from common import checkpoint
 from common.tokens import Characters, Pieces, Tokens, restored
 from config import Config
 from manifest import read_manifests
+from normalisation import prepare_statistics
 from numbactc import TokenSpan
 from prepare import prepare_subset
 from tones import TEXTS
+from trainer import Trainer
 from vocabulary import read_tokens
 
 Make = Callable[..., Config]
@@ -157,6 +159,30 @@ def test_stage_1_drops_what_is_too_short_for_its_pieces_and_stays_as_it_is_when_
 def test_pieces_before_stage_1_are_asked_for_by_name(tiny: Make) -> None:
     with pytest.raises(FileNotFoundError, match="run stage 1"):
         read_tokens(tiny("data.bpe=32"))
+
+
+def test_pieces_of_another_size_are_refused_until_stage_1_has_run_again(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_1(prepared(tiny("data.bpe=32")), monkeypatch)
+    config = tiny("data.bpe=30")
+    with pytest.raises(ValueError, match=r"bpe\.model must have data\.bpe=30 classes, got 32: run stage 1 again"):
+        Trainer(config)
+    stage_1(config, monkeypatch)
+    assert len(read_tokens(config)) == 30
+
+
+def test_statistics_of_other_features_are_refused_until_stage_1_has_run_again(tiny: Make) -> None:
+    config = prepared(tiny("features.normalise=global"))
+    prepare_statistics(config)
+    for word in ("features.mel_scale=slaney", "features.n_mels=21", "features.hop_length=200", "data.train=train,dev"):
+        other = tiny("features.normalise=global", word)
+        with pytest.raises(ValueError, match=r"statistics\.json must be of these features .*: run stage 1 again"):
+            Trainer(other)
+        prepare_statistics(other)
+        Trainer(other)
+        prepare_statistics(config)
+    Trainer(tiny("features.normalise=global", "features.time_masks=3"))  # statistics are of whole speech
 
 
 def test_a_checkpoint_alone_knows_its_pieces(tiny: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -251,6 +251,16 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(tiny: Make, op
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
 
 
+def test_a_clip_of_zero_leaves_the_gradient_as_it_is(tiny: Make) -> None:
+    config = prepared(tiny("train.epochs=1", "optim.clip=0"))
+    free, loose = Trainer(config), Trainer(tiny("train.epochs=1", "optim.clip=1e9"))
+    for trainer in (free, loose):
+        trainer.train_step([(0, spoiled(config, lambda _: None))], 0.5)
+    for ours, theirs in zip(free.model.parameters(), loose.model.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None and ours.grad.any()
+        assert torch.equal(ours.grad, theirs.grad)
+
+
 def test_patience_ends_a_run_that_no_longer_improves(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = [120.0, 60.0, 50.0, 70.0, 50.0, 60.0, 60.0, 40.0]
     found = ({"WER": {"percent": error}, "CER": {"percent": 10.0}} for error in errors)
@@ -271,7 +281,15 @@ def test_patience_ends_a_run_that_no_longer_improves(tiny: Make, monkeypatch: py
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("train.epochs=0", "train.minutes, train.epochs or train.steps must be positive"),
+        ("train.epochs=-3", "train.minutes, train.epochs or train.steps must be positive, got 0, -3 and 0"),
+        ("train.epochs=1 train.batch_seconds=0", "train.batch_seconds, or train.batch_columns, must be positive"),
+        ("train.epochs=1 optim.warmup=-1", "optim.warmup must be from 0 to less than 1, got -1"),
+        ("train.epochs=1 optim.warmup=1", "optim.warmup must be from 0 to less than 1, got 1"),
+        ("train.epochs=1 optim.clip=-1", "optim.clip must not be negative, got -1"),
+        ("train.epochs=1 optim.average=1.5", "optim.average must be from 0 to 1, got 1.5"),
+        ("train.epochs=1 data.noise=. data.noise_share=50", "data.noise_share must be from 0 to 1, got 50"),
+        ("train.epochs=1 features.time_masks=-2", "features.time_masks must not be negative, got -2"),
+        ("train.epochs=1 features.freq_width=-1", "features.freq_width must not be negative, got -1"),
         ("train.epochs=1 train.accumulate=0", "train.accumulate must be positive, got 0"),
         ("train.epochs=1 train.device=tpu", "train.device must be auto, cuda or one of cpu.*got 'tpu'"),
         ("train.epochs=1 train.device=cuda:99", "train.device must be auto, cuda or one of cpu.*got 'cuda:99'"),
