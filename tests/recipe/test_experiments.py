@@ -7,6 +7,7 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -102,10 +103,13 @@ def test_throughput_is_measured_with_both_losses_on_the_same_batches(
 
 
 def test_error_rates_are_compared_to_those_of_the_first() -> None:
-    found = {"parameters": 1.0, "minutes": 2.0, "steps": 3, "epochs": 4, "dev loss": 0.5, "CER": 20.0}
+    found: dict[str, Any] = {"parameters": 1.0, "minutes": 2.0, "steps": 3, "epochs": 4, "dev loss": 0.5, "CER": 20.0}
+    found["environment"] = {"machine": "another machine; bfloat16", "versions": "torch 2", "commit": "abc"}
     variants = {"base": [], "worse": ["optim.lr=1"], "better": ["optim.lr=2", "train.seed=2"]}
     outcomes = {"base": found | {"WER": 50.0}, "worse": found | {"WER": 60.0}, "better": found | {"WER": 45.0}}
-    rows = table(variants, outcomes, Config()).splitlines()[-3:]
+    text = table(variants, outcomes, Config())
+    assert "- machine: another machine; bfloat16\n- versions: torch 2\n- commit: abc\n" in text  # of the training
+    rows = text.splitlines()[-3:]
     assert [row.split("|")[-2].strip() for row in rows] == ["+0.0 %", "+20.0 %", "-10.0 %"]
     assert "`optim.lr=2 train.seed=2`" in rows[2]
 
