@@ -54,6 +54,7 @@ class DecodeConfig:
     lm_unit: str = "word"  # what it is a model of: word, or token
     word_order: int = 3  # words in the longest n-gram
     token_order: int = 7
+    vocabulary: str = ""  # a file of further words for the method words, each with its frequency elsewhere
     beam_size: int = 64
     beam_threshold: float = 15.0  # nats: beginnings this much less likely than the best one are dropped
     token_threshold: float = -10.0  # nats: less likely classes extend no text

@@ -60,8 +60,9 @@ class Evaluation(ABC, Generic[E]):
         known["data"] = fingerprint(utterances)
         known |= {key: self.content[key] for key in ("step", "epoch", "seconds")}
         known["decode"] = {k: v for k, v in vars(self.settings).items() if k != "methods"}
-        arpa = Path(self.settings.lm)
-        known["lm"] = [arpa.stat().st_size, arpa.stat().st_mtime_ns] if self.settings.lm else []
+        for key in ("lm", "vocabulary"):
+            if path := getattr(self.settings, key):
+                known[key] = [Path(path).stat().st_size, Path(path).stat().st_mtime_ns]
         return known
 
     def decoder(self, method: str) -> Decoder:

@@ -41,12 +41,27 @@ def unit(method: str, settings: DecodeConfig) -> str:
 def train(method: str, texts: Sequence[str], tokens: Tokens, settings: DecodeConfig, folder: Path) -> None:
     """Write the model of method ``words`` or ``tokens``, learnt from ``texts``, to its ``arpa_file``."""
     if method == "words":
-        model = NgramLM.train(texts, settings.word_order)
+        further = read_vocabulary(Path(settings.vocabulary)) if settings.vocabulary else None
+        model = NgramLM.train(texts, settings.word_order, vocabulary=further)
     else:
         model = NgramLM.train([tokens.encode(text) for text in texts], settings.token_order, labels=labels(tokens))
     path = arpa_file(method, settings, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     model.write(path)
+
+
+def read_vocabulary(path: Path) -> dict[str, float]:
+    """Words and how often each occurs: a word and a number a line; ValueError names the line that is something else."""
+    found: dict[str, float] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            word, frequency = line.split()
+            found[word] = found.get(word, 0.0) + float(frequency)
+        except ValueError:
+            raise ValueError(f"{path}, line {number} must be a word and a number, got {line!r:.60}") from None
+    if not found:
+        raise ValueError(f"{path} must hold words, got none")
+    return found
 
 
 def read(method: str, tokens: Tokens, settings: DecodeConfig, folder: Path) -> Language:
@@ -55,12 +70,13 @@ def read(method: str, tokens: Tokens, settings: DecodeConfig, folder: Path) -> L
     if not kind:
         return Language()
     path = arpa_file(method, settings, folder)
-    own = " of the training transcripts" if method != "arpa" else f" of {path.name}"
+    own = f" of {path.name}" if method == "arpa" else " of the training transcripts"
     if kind == "token":
         model = NgramLM.read(path, labels=labels(tokens), cache=method == "arpa")
         return Language(f"token {model.order}-gram{own}", model)
     model = NgramLM.read(path, cache=method == "arpa")
-    return Language(f"word {model.order}-gram{own}", model, spelled(model.vocabulary, tokens, path))
+    lexicon = spelled(model.vocabulary, tokens, path)
+    return Language(f"word {model.order}-gram{own}, {len(lexicon.words):,} words", model, lexicon)
 
 
 def labels(tokens: Tokens) -> list[str]:

@@ -79,6 +79,29 @@ def test_words_outside_the_model_cost_a_penalty_or_are_forbidden(tmp_path: Path)
     assert words.texts(scores, replace(WEIGHTS, unknown_penalty=-1.0)) != ["TWO SIX"]
 
 
+def test_further_words_are_written_the_more_frequent_the_sooner(tmp_path: Path) -> None:
+    path = tmp_path / "further.txt"
+    path.write_text("SIX 8\nONE 3\nSIT 0.01\n")
+    words = decoder("words", tmp_path, replace(SETTINGS, vocabulary=str(path)))
+    assert words.name == "beam 32 + word 2-gram of the training transcripts, 6 words"
+    weights = replace(WEIGHTS, unknown_penalty=-1.0)
+    assert words.texts([heard("TWO SIX"), heard("SIT TWO", {2: "X"}), heard("SIX", {2: "T"})], weights) == [
+        "TWO SIX", "SIX TWO", "SIX",
+    ]  # fmt: skip
+    assert decoder("words", tmp_path).texts([heard("TWO SIX")], weights) != ["TWO SIX"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [("A 1\nB\n", "line 2 must be a word and a number, got 'B'"), ("A x\n", "line 1 must be"), ("", "must hold words")],
+)
+def test_a_list_that_is_none_of_words_and_numbers_is_refused(text: str, rule: str, tmp_path: Path) -> None:
+    path = tmp_path / "further.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"further\.txt.* {rule}"):
+        decoder("words", tmp_path, replace(SETTINGS, vocabulary=str(path)))
+
+
 @pytest.mark.parametrize(
     ("method", "name", "low", "high"),
     [
@@ -118,7 +141,7 @@ def test_any_arpa_file_of_words_or_tokens(tmp_path: Path, capsys: pytest.Capture
     NgramLM.train([*TEXTS, "café"], 2, smoothing="witten-bell").write(tmp_path / "words.arpa")
     words = decoder("arpa", tmp_path, replace(SETTINGS, lm=str(tmp_path / "words.arpa")))
     assert words.texts([heard("TWO ONE", {2: "Q"})], WEIGHTS) == ["TWO ONE"]
-    assert words.name == "beam 32 + word 2-gram of words.arpa"
+    assert words.name == "beam 32 + word 2-gram of words.arpa, 4 words"
     assert "1 of 5 words are not in the alphabet, such as 'café'" in capsys.readouterr().out
 
     NgramLM.train(TEXTS, 3, labels=["-", *TOKENS.labels[1:]], smoothing="witten-bell").write(tmp_path / "tokens.arpa")
@@ -254,6 +277,13 @@ def test_every_method_is_written_kept_and_made_anew_where_settings_change(
         assert evaluate.evaluate(path, config) == results
     again = evaluate.evaluate(path, tiny(*words, "decode.tune=false"))
     assert again[1]["weights"] == again[3]["weights"] == "weights of the configuration"
+
+    further = config.root / "further.txt"
+    words += ["decode.tune=false", f"decode.vocabulary={further}"]
+    for text, unknown in [("SIX 1\n", 0), ("SIX 1\nSEVEN 1\n", 0)]:
+        further.write_text(text)
+        (result,) = evaluate.evaluate(path, tiny(*words, "decode.methods=words", "data.test=dev"))
+        assert result["method"].endswith(f" {4 + text.count('1')} words") and result["unknown words"] == unknown
 
 
 def test_one_speaker_tuned_on_himself_is_said(tiny: Make) -> None:
