@@ -11,13 +11,14 @@ import argparse
 import glob
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import numbactc
 from common import language
-from common.config import DecodeConfig
 from common.decoders import METHODS, Decoder, plain
 from common.tokens import BLANK
 from common.tuning import tuned_weights
@@ -39,15 +40,21 @@ def names(words: Sequence[str]) -> Iterator[str]:
 
 
 class Transcriber:
-    """A recogniser with a way to decode: the text of a file, and its words in time."""
+    """A recogniser with a way to decode: the text of a file, and its words in time.
 
-    def __init__(self, path: Path, method: str = "greedy", settings: DecodeConfig | None = None) -> None:
+    It decodes by the settings in the checkpoint's ``decode`` section, with ``others``, such as beam_size=256, in it.
+    """
+
+    def __init__(self, path: Path, method: str = "greedy", **others: Any) -> None:
         self.recogniser = Recogniser(path)
-        settings = settings or self.recogniser.config.decode
+        settings = replace(self.recogniser.config.decode, **others)
         tokens, folder = self.recogniser.tokens, path.parent / "lm"
+        if method == "arpa" and not settings.lm:
+            raise ValueError("an ARPA file must be named for the method arpa, by --lm or decode.lm, got none")
         lm = language.arpa_file(method, settings, folder)
         if language.unit(method, settings) and not lm.exists():
-            raise FileNotFoundError(f"{lm} is missing: run stage 3 with {method} in decode.methods")
+            remedy = f": run stage 3 with {method} in decode.methods" if method != "arpa" else ""
+            raise FileNotFoundError(f"{lm} is missing{remedy}")
         self.decoder = Decoder(method, tokens, settings, language.read(method, tokens, settings, folder))
         self.weights = tuned_weights(path.parent, self.decoder)
 
@@ -68,19 +75,28 @@ class Transcriber:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="How to decode, where no option says it: as the checkpoint's decode settings say.",
+    )  # fmt: skip
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--method", choices=METHODS, help="default: greedy; arpa with --lm")
-    parser.add_argument("--lm", default="", help="an ARPA file, for beam search with it")
-    parser.add_argument("--lm-unit", choices=("word", "token"), default="word", help="what it is a model of")
-    parser.add_argument("--beam-size", type=int, default=DecodeConfig.beam_size)
+    parser.add_argument("--lm", help="an ARPA file, for beam search with it")
+    parser.add_argument("--lm-unit", choices=("word", "token"), help="what it is a model of")
+    parser.add_argument("--beam-size", type=int)
     parser.add_argument("--times", action="store_true", help="a line a word: begin, end, in seconds, confidence")
     parser.add_argument("--chunk", type=float, default=60.0, help="seconds that are scored at once")
     parser.add_argument("--overlap", type=float, default=5.0, help="seconds that a chunk hears of its neighbours")
     parser.add_argument("files", nargs="+", help="FLAC, WAV, MP3 or Ogg, any rate; patterns; - for names on stdin")
     args = parser.parse_args()
-    settings = DecodeConfig(lm=args.lm, lm_unit=args.lm_unit, beam_size=args.beam_size)
-    transcriber = Transcriber(args.checkpoint, args.method or ("arpa" if args.lm else "greedy"), settings)
+    method = args.method or ("arpa" if args.lm else "greedy")
+    if args.lm and method != "arpa":
+        parser.error(f"--lm must go with --method arpa, got {method}")
+    given = {name: value for name in ("lm", "lm_unit", "beam_size") if (value := getattr(args, name)) is not None}
+    try:
+        transcriber = Transcriber(args.checkpoint, method, **given)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     failed = False
     for path in names(args.files):
         try:

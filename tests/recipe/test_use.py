@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import torch
 
 import export
 import transcribe
+from common.rates import read_trn
 from config import Config
 from evaluate import evaluate
 from features import read_audio
@@ -136,7 +138,7 @@ def test_transcribe_with_the_model_and_weights_that_evaluation_found(
     with pytest.raises(FileNotFoundError, match="run stage 3 with words in"):
         Transcriber(path, "words")
     evaluate(path, config)
-    transcriber = Transcriber(path, "words", config.decode)
+    transcriber = Transcriber(path, "words")
     record = json.loads((config.exp / "lm" / "tuned.json").read_text())["words"]
     assert vars(transcriber.weights) == record["weights"]
     audio = sorted(config.root.glob("test/*/*/*.flac"))
@@ -145,18 +147,62 @@ def test_transcribe_with_the_model_and_weights_that_evaluation_found(
         assert f"{transcriber(file)[0]} ({file.stem})" == hypothesis
     capsys.readouterr()
     # another model of that name was never tuned
-    settings = replace(config.decode, lm=str(config.exp / "lm" / "words.arpa.gz"))
-    assert Transcriber(path, "arpa", settings).weights.lm_weight == config.decode.lm_weight
+    arpa = str(config.exp / "lm" / "words.arpa.gz")
+    assert Transcriber(path, "arpa", lm=arpa).weights.lm_weight == config.decode.lm_weight
     assert "never tuned" in capsys.readouterr().err
 
-    arguments = ["--method", "words", "--times", str(audio[1])]
-    monkeypatch.setattr(sys, "argv", ["transcribe.py", "--checkpoint", str(path), *arguments])
-    with pytest.raises(SystemExit) as done:
-        transcribe.main()
-    assert done.value.code == 0
+    assert transcribed(monkeypatch, path, "--method", "words", "--times", str(audio[1])) == 0
     first, *rows = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{audio[1]}: ")
     assert [row.split()[3] for row in rows] == first.partition(": ")[2].split()
+
+
+def transcribed(monkeypatch: pytest.MonkeyPatch, path: Path, *arguments: str) -> int | str | None:
+    """The exit status of the command."""
+    monkeypatch.setattr(sys, "argv", ["transcribe.py", "--checkpoint", str(path), *arguments])
+    with pytest.raises(SystemExit) as done:
+        transcribe.main()
+    return done.value.code
+
+
+def test_the_command_decodes_by_the_settings_of_the_checkpoint_but_for_its_options(
+    tiny: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["decode.methods=words", "decode.tune=false", "decode.beam_threshold=0.5", "decode.lm_weight=2"]
+    config = tiny(*words)
+    path = untrained(config)
+    evaluate(path, config)
+    hypotheses = read_trn(config.exp / "decode_test_words" / "hyp.trn")
+    audio = sorted(config.root.glob("test/*/*/*.flac"))
+    capsys.readouterr()
+    assert transcribed(monkeypatch, path, "--method", "words", *map(str, audio)) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{file}: {hypotheses[file.stem]}" for file in audio]
+    made = []
+
+    def told(_: Path, *given: str, **others: Any) -> None:
+        made.append((given, others))
+        raise OSError("enough")
+
+    monkeypatch.setattr(transcribe, "Transcriber", told)
+    transcribed(monkeypatch, path, "--beam-size", "3", "x.wav")
+    transcribed(monkeypatch, path, "--lm", "x.arpa", "--lm-unit", "token", "x.wav")
+    assert made == [(("greedy",), {"beam_size": 3}), (("arpa",), {"lm": "x.arpa", "lm_unit": "token"})]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "arpa"], "an ARPA file must be named for the method arpa, by --lm or decode.lm, got none"),
+        (["--method", "words", "--lm", "x.arpa"], "--lm must go with --method arpa, got words"),
+        (["--lm", "x.arpa"], "x.arpa is missing$"),
+    ],
+)
+def test_options_of_a_language_model_that_cannot_be_are_told(
+    tiny: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    path = untrained(tiny())
+    assert transcribed(monkeypatch, path, *arguments, "x.wav") == 2
+    assert re.search(message, capsys.readouterr().err.strip())
 
 
 def test_exported_scores_are_those_of_the_checkpoint_at_any_length(tiny: Make, tmp_path: Path) -> None:
