@@ -95,6 +95,10 @@ class Settings(Protocol):
     def decode(self) -> DecodeConfig: ...
 
     @property
+    def manifests(self) -> Path:
+        """Where the run's manifests lie, and what was left out of them."""
+
+    @property
     def exp(self) -> Path:
         """Where the run's results lie."""
 

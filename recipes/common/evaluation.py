@@ -48,6 +48,10 @@ class Evaluation(ABC, Generic[E]):
         """Those of one set; of the dev sets together for their name."""
         return self.read(self.config.data.dev if subset == self.dev else [subset])
 
+    def left_out(self, subset: str) -> int:
+        """How many of a set cannot be used by any model, such as files that are damaged: lines of <set>.dropped.txt."""
+        return len((self.config.manifests / f"{subset}.dropped.txt").read_text(encoding="utf-8").split("\n")) - 1
+
     def scored(self, subset: str) -> Scored:
         if subset not in self._scored:
             self._scored[subset] = self.score(self.utterances(subset))
@@ -57,7 +61,7 @@ class Evaluation(ABC, Generic[E]):
         """What a result depends on: one with the same is kept."""
         utterances = self.utterances(subset)
         known: dict[str, Any] = {"set": subset, "utterances": len(utterances), "nouns": list(utterances[0].nouns)}
-        known["data"] = fingerprint(utterances)
+        known |= {"data": fingerprint(utterances), "left out": self.left_out(subset)}
         known |= {key: self.content[key] for key in ("step", "epoch", "seconds")}
         known["decode"] = {k: v for k, v in vars(self.settings).items() if k != "methods"}
         for key in ("lm", "vocabulary"):
@@ -144,6 +148,8 @@ def heading(result: dict[str, Any], note: str) -> str:
         parts[-1] += f" ({result['unknown words']:.1f} % of the words are unknown to it)"
     if result["weights"]:
         parts.append(result["weights"])
+    if result.get("left out"):
+        parts.append(f"{result['left out']} left out, see {result['set']}.dropped.txt")
     if result["unreadable"]:
         parts.append(f"{result['unreadable']} unreadable, counted as empty")
     return ", ".join(parts)

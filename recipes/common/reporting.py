@@ -21,6 +21,8 @@ from common.rates import aligned, error_rates, figures, read_trn, worst
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+NO_ALIGNMENT = "no alignment: the text has more tokens than fit"  # in the title of a picture
+
 
 def results_of(exp: Path, sets: list[str], step: int) -> list[dict[str, Any]]:
     """What stage 3 has written of the checkpoint of this step, in the order of ``data.test`` and of the methods."""

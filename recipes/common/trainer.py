@@ -287,7 +287,11 @@ class Trainer(ABC, Generic[C, E]):
             references += [u.text for u in batch.utterances]
             hypotheses += greedy(logits, input_lengths, self.tokens)
         rates = error_rates(references, hypotheses)
-        loss, wer, cer = math.fsum(losses) / len(losses), rates["WER"]["percent"], rates["CER"]["percent"]
+        wer, cer = rates["WER"]["percent"], rates["CER"]["percent"]
+        possible = [loss for loss in losses if loss != math.inf]
+        if lacking := len(losses) - len(possible):
+            log.warning("dev loss without %d of %d: their texts have more tokens than fit", lacking, len(losses))
+        loss = math.fsum(possible) / len(possible) if possible else math.nan
         self.rates.append([self.step, loss, wer, cer])
         if writer:
             for name, value in [("loss", loss), ("WER", wer), ("CER", cer)]:

@@ -29,8 +29,8 @@ class DataConfig:
     test: list[str] = field(default_factory=lambda: ["test"])
     alphabet: str = " 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # every character a transcript may hold; the blank comes on top
     bpe: int = 0  # classes of byte pair encoding, the blank included; 0: characters
-    min_seconds: float = 0.2
-    max_seconds: float = 20.0  # of training utterances
+    min_seconds: float = 0.2  # of training utterances
+    max_seconds: float = 20.0
     dev_limit: int = 0  # utterances scored after each epoch; 0: all of them
     speeds: list[float] = field(default_factory=lambda: [1.0])  # each epoch draws one a training utterance; hundredths
     noise: str = ""  # a folder of audio that is added to training utterances; empty: none

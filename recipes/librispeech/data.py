@@ -96,7 +96,7 @@ class SpeechDataset(Dataset[Item]):
             return read_audio(utterance.audio_filepath, features.sample_rate)
         samples = read_audio(utterance.audio_filepath, features.sample_rate, limit)
         # at its fastest, whatever is drawn: an utterance is either in every epoch or in none
-        fewest = fewest_samples(len(samples) / features.sample_rate, self.config, training=True)
+        fewest = fewest_samples(len(samples) / features.sample_rate, self.config)
         reason, details = misfit(utterance.text, fewest, self.tokens, self.config)
         if reason:
             raise RuntimeError(f"{reason} ({details})")

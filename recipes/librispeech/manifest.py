@@ -51,13 +51,12 @@ def read_manifests(config: Config, subsets: Sequence[str]) -> list[Utterance]:
     return [u for subset in subsets for u in read_manifest(config.manifests / f"{subset}.jsonl")]
 
 
-def fewest_samples(duration: float, config: Config, training: bool) -> int:
-    """What ``duration`` seconds have; training plays them at each of ``data.speeds``, the greatest leaves fewest."""
+def fewest_samples(duration: float, config: Config) -> int:
+    """What ``duration`` seconds have in training, played at each of ``data.speeds``: the greatest leaves fewest."""
     speeds = config.data.speeds
     if not speeds or min(speeds) < 0.1:
         raise ValueError(f"data.speeds must be numbers from 0.1 up, at least one, got {speeds}")
-    fastest = duration / max(speeds) if training else duration
-    return math.floor(fastest * config.features.sample_rate)
+    return math.floor(duration / max(speeds) * config.features.sample_rate)
 
 
 def misfit(text: str, samples: int, tokens: Tokens, config: Config) -> tuple[str, str]:

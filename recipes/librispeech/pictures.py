@@ -9,6 +9,7 @@ import matplotlib
 import torch
 
 import numbactc
+from common.reporting import NO_ALIGNMENT
 from common.tokens import BLANK
 from features import read_audio
 from manifest import Utterance
@@ -21,7 +22,10 @@ N_BANDS = 80  # of the picture's spectrogram
 
 
 def plot_alignment(recogniser: Recogniser, utterance: Utterance, title: str, path: Path) -> None:
-    """The aligned tokens and words of what was said over the spectrogram, and below it the posteriors."""
+    """The aligned tokens and words of what was said over the spectrogram, and below it the posteriors.
+
+    Where the text has more tokens than fit, there is no alignment, and the title says so.
+    """
     tokens, features = recogniser.tokens, recogniser.config.features
     samples = read_audio(utterance.audio_filepath, features.sample_rate)
     log_probs = recogniser.scores(samples)
@@ -49,6 +53,6 @@ def plot_alignment(recogniser: Recogniser, utterance: Utterance, title: str, pat
     above.set(ylabel="mel frequency (Hz)")
     above.label_outer()
     numbactc.plot_posteriors(log_probs.exp(), symbols=tokens.labels, frame_duration=seconds, ax=below)
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(title if alignment.spans else f"{title}\n{NO_ALIGNMENT}", fontsize="medium")
     figure.savefig(path, dpi=90)
     plt.close(figure)

@@ -11,6 +11,7 @@ import json
 import unicodedata
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -58,7 +59,8 @@ def duration_of(path: Path) -> float:
 def check(stem: Path, text: str, config: Config, training: bool) -> tuple[Utterance | None, str, str]:
     """The utterance, or None with the reason and its details.
 
-    ``data.max_seconds`` saves memory in training only: leaving the long ones out of a test would flatter it.
+    What is too long, too short, or too short for its text is left out of training only: leaving it out of a test would
+    flatter that, and a test set would depend on the model.
     """
     characters = Characters(config.data.alphabet)
     audio = next((stem.with_name(stem.name + s) for s in FORMATS if stem.with_name(stem.name + s).exists()), None)
@@ -72,23 +74,25 @@ def check(stem: Path, text: str, config: Config, training: bool) -> tuple[Uttera
         duration = duration_of(audio)
     except (OSError, RuntimeError) as error:
         return None, "unreadable", str(error)
-    if training and duration > config.data.max_seconds:
-        return None, "too long", f"{duration:.2f} s, data.max_seconds is {config.data.max_seconds:g}"
-    if duration < config.data.min_seconds:
-        return None, "too short", f"{duration:.2f} s, data.min_seconds is {config.data.min_seconds:g}"
-    if not config.data.bpe:  # pieces are checked in stage 1, which makes them
-        reason, details = misfit(text, fewest_samples(duration, config, training), characters, config)
-        if reason:
-            return None, reason, details
+    if training:
+        if duration > config.data.max_seconds:
+            return None, "too long", f"{duration:.2f} s, data.max_seconds is {config.data.max_seconds:g}"
+        if duration < config.data.min_seconds:
+            return None, "too short", f"{duration:.2f} s, data.min_seconds is {config.data.min_seconds:g}"
+        if not config.data.bpe:  # pieces are checked in stage 1, which makes them
+            reason, details = misfit(text, fewest_samples(duration, config), characters, config)
+            if reason:
+                return None, reason, details
     speaker = audio.parent.parent.name
     return Utterance(str(audio), round(duration, 4), text, speaker), "", ""
 
 
 def fingerprint(folder: Path, config: Config, training: bool) -> str:
     """Changes when a file under ``folder`` or a rule does."""
-    rules = [config.data.alphabet, config.data.bpe, config.data.min_seconds, config.data.max_seconds]
-    rules += [config.data.speeds, training]
-    rules += [config.model.strides, config.features.hop_length, config.features.sample_rate]
+    rules: list[Any] = [config.data.alphabet]
+    if training:
+        rules += [config.data.bpe, config.data.min_seconds, config.data.max_seconds, config.data.speeds, training]
+        rules += [config.model.strides, config.features.hop_length, config.features.sample_rate]
     digest = hashlib.sha256(json.dumps(rules).encode())
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -1,8 +1,8 @@
 """Stage 1: the tokens of a run, learnt from its training transcripts where they are BPE.
 
 Under data/<name>/: tokens.txt (token, class, how often it occurs in training) and, for BPE, bpe.model. What no piece
-writes, and what is too short for its pieces, is dropped from the manifests and reported as in stage 0. Repeated, it
-trains anew only if texts or rules have changed.
+writes, and what is too short for its pieces, is dropped from the training manifests and reported as in stage 0.
+Repeated, it trains anew only if texts or rules have changed.
 """
 
 from __future__ import annotations
@@ -63,19 +63,20 @@ def prepare_pieces(config: Config) -> None:
         write_atomically(model, pieces(config).model)
         write_atomically(mark, json.dumps(fingerprint(config)))
     tokens = read_tokens(config)
-    for subset in dict.fromkeys(config.data.train + config.data.dev + config.data.test):
+    for subset in dict.fromkeys(config.data.train):
         if count := drop_misfits(subset, tokens, config):
             print(f"{subset}: dropped {count} more, see {subset}.dropped.txt")
 
 
 def drop_misfits(subset: str, tokens: Tokens, config: Config) -> int:
-    """Move what ``tokens`` do not fit from the manifest of ``subset`` to its dropped.txt; returns how many."""
+    """Move what ``tokens`` do not fit from the manifest of ``subset``, a training set, to its dropped.txt.
+
+    Returns how many. A test set stays as it is: it must not depend on the pieces.
+    """
     path = config.manifests / f"{subset}.jsonl"
-    training = subset in config.data.train
     kept, dropped = [], []
     for utterance in read_manifest(path):
-        samples = fewest_samples(utterance.duration, config, training)
-        reason, details = misfit(utterance.text, samples, tokens, config)
+        reason, details = misfit(utterance.text, fewest_samples(utterance.duration, config), tokens, config)
         if reason:
             dropped.append(f"{utterance.id}: {reason} ({details})\n")
         else:

@@ -22,7 +22,8 @@ SHARES = {"dev": 0.1, "test": 0.1}  # of a folder that is not dealt out yet
 def check(folder: Path, label: Label, alphabet: str, config: Config, training: bool) -> tuple[Line | None, str, str]:
     """The line, or None with the reason and its details.
 
-    ``data.max_columns`` saves memory in training only: leaving long lines out of a test would flatter it.
+    What is too wide, or too narrow for its text, is left out of training only: leaving it out of a test would flatter
+    that, and a test set would depend on the model.
     """
     path = folder / label.image
     if not path.is_file():
@@ -39,7 +40,7 @@ def check(folder: Path, label: Label, alphabet: str, config: Config, training: b
     if training and scaled > config.data.max_columns:
         return None, "too wide", f"{scaled} columns at {config.images.height} rows, at most {config.data.max_columns}"
     frames, needed = output_frames(scaled, config.model.columns), Characters(alphabet).frames_needed(label.text)
-    if needed > frames:
+    if training and needed > frames:
         return None, "too narrow for its text", f"{frames} frames after the convolutions, {needed} needed"
     return Line(label.image, str(path), columns, rows, label.text, label.source), "", ""
 

@@ -19,7 +19,16 @@ import torch
 import numbactc
 from common import checkpoint
 from common.rates import worst
-from common.reporting import decoded, examples, plot_curves, results_of, settings_listed, summary, table
+from common.reporting import (
+    NO_ALIGNMENT,
+    decoded,
+    examples,
+    plot_curves,
+    results_of,
+    settings_listed,
+    summary,
+    table,
+)
 from common.tokens import BLANK
 from images import Pixels, read_image, scaled
 from lines import Line, read_manifests
@@ -34,7 +43,10 @@ CONFUSED = 12  # rows of the table of confusions
 
 
 def plot_line(reader: Reader, line: Line, title: str, path: Path) -> None:
-    """The aligned characters of what it says over the image, and below it the posteriors over its columns."""
+    """The aligned characters of what it says over the image, and below it the posteriors over its columns.
+
+    Where the text has more characters than fit, there is no alignment, and the title says so.
+    """
     image = read_image(line.image)
     log_probs = reader.scores(image)
     labels = reader.tokens.encode(line.text)
@@ -50,6 +62,7 @@ def plot_line(reader: Reader, line: Line, title: str, path: Path) -> None:
     above.set(ylabel="row", yticks=[])
     above.label_outer()
     numbactc.plot_posteriors(log_probs.exp(), symbols=reader.tokens.labels, ax=below)
+    title = title if alignment.spans else f"{title}\n{NO_ALIGNMENT}"
     figure.suptitle(title.replace("$", r"\$"), fontsize="medium")
     figure.savefig(path, dpi=100)
     plt.close(figure)

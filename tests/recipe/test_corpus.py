@@ -180,10 +180,19 @@ def test_first_epoch_goes_from_short_to_long_and_later_ones_differ() -> None:
     assert second != list(sampler)
 
 
-def test_long_utterances_are_left_out_of_training_only(tiny: Make) -> None:
+def test_what_does_not_fit_the_model_is_left_out_of_training_only(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for transcripts in tiny().root.rglob("*.trans.txt"):
+        transcripts.write_text(transcripts.read_text().replace("THREE\n", "THREE" + 20 * " THREE" + "\n"))
     config = tiny("data.max_seconds=1")
-    assert "dropped 4, 4 too long" in prepare_subset("train", config)
-    assert "dropped 0" in prepare_subset("test", config)
+    assert "dropped 5, 4 too long, 1 too short for its text" in prepare_subset("train", config)
+    assert "8 utterances" in prepare_subset("test", config)
+    other = tiny("data.min_seconds=1", "model.strides=[4,4]", "data.speeds=[1.1]", "features.hop_length=200")
+    assert "dropped 4, 4 too short" in prepare_subset("train", tiny("data.min_seconds=1"))
+    with monkeypatch.context() as patched:
+        patched.setattr("prepare.duration_of", lambda _: pytest.fail("decoded again"))
+        assert "8 utterances" in prepare_subset("test", other)
 
 
 @pytest.mark.parametrize("speeds", ["[]", "[0]", "[1.0,-0.9]"])

@@ -143,14 +143,15 @@ def test_stage_1_drops_what_is_too_short_for_its_pieces_and_stays_as_it_is_when_
     tiny: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny("data.bpe=32")
-    transcript = next(config.root.glob("train/*/*/*.trans.txt"))
     long = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # a label a letter, more than half a second has frames
-    transcript.write_text(transcript.read_text().replace("7-1-0000 ONE", f"7-1-0000 {long}"))
+    for transcript in config.root.rglob("*.trans.txt"):
+        transcript.write_text(transcript.read_text().replace("7-1-0000 ONE", f"7-1-0000 {long}"))
     prepared(config)
     assert long in [u.text for u in read_manifests(config, ["train"])]  # stage 0 does not know the pieces yet
     stage_1(config, monkeypatch)
     assert [u.text for u in read_manifests(config, ["train"])] == TEXTS[1:]
     assert "7-1-0000: too short for its text (" in (config.manifests / "train.dropped.txt").read_text()
+    assert [u.text for u in read_manifests(config, ["test"])] == [long, *TEXTS[1:]]
     before = {p.name: p.read_bytes() for p in config.manifests.iterdir()}
     stage_1(config, monkeypatch)
     assert {p.name: p.read_bytes() for p in config.manifests.iterdir()} == before

@@ -318,6 +318,29 @@ def test_a_file_that_vanished_is_reported_and_counts_as_deleted(tiny: Make) -> N
     assert (config.exp / "decode_test_greedy" / "hyp.trn").read_text().startswith(" (7-1-0000)")
 
 
+def test_texts_that_do_not_fit_are_scored_and_results_say_what_they_are_without(
+    tiny: Make, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny("train.steps=1")
+    for subset in ("dev", "test"):
+        transcripts = next(config.root.glob(f"{subset}/*/*/*.trans.txt"))
+        rows = transcripts.read_text().replace("7-1-0000 ONE", "7-1-0000 ONE" + 20 * " TWO")
+        transcripts.write_text(rows.replace("7-1-0001 TWO TWO", "7-1-0001 2 2"))
+    with caplog.at_level(logging.INFO):
+        ((_, loss, _, _),) = trained(prepared(config)).rates
+    assert 0 < loss < 100
+    assert "dev loss without 1 of 7: their texts have more tokens than fit" in caplog.messages
+    (result,) = evaluate.evaluate(config.exp / "best.pt", config)
+    assert (result["utterances"], result["left out"], result["unreadable"]) == (7, 1, 0)
+    assert result["WER"]["total"] == sum(len(t.split()) for t in TEXTS) + 20 - 2
+    assert "7 utterances of 1 speaker, greedy, 1 left out, see test.dropped.txt\n" in capsys.readouterr().out
+    report.report(config)
+    for name in ("best", "median", "worst"):
+        assert (config.exp / f"alignment-{name}.png").exists()
+    (config.manifests / "test.dropped.txt").write_text("")
+    assert evaluate.evaluate(config.exp / "best.pt", config)[0]["left out"] == 0  # not the one that was kept
+
+
 def test_transcribe_names_a_file_it_cannot_read_and_goes_on(tiny: Make, tmp_path: Path) -> None:
     config = prepared(tiny("train.epochs=1"))
     trained(config)
