@@ -5,7 +5,7 @@ import math
 import operator
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -348,18 +348,16 @@ def _checked_frequencies(vocabulary: Mapping[str, float], labels: tuple[str, ...
 
 
 def _vocabulary(
-    sentences: Sequence[Sequence[str]], labels: tuple[str, ...] | None, min_count: int, further: Iterable[str]
+    sentences: Sequence[Sequence[str]], labels: tuple[str, ...] | None, min_count: int, further: Collection[str]
 ) -> list[str]:
     """Every word that is learnt, in the order of their first appearance, after the three that are none."""
     counts = Counter(word for sentence in sentences for word in sentence)
-    asked = dict.fromkeys(further)
-    for word in counts | asked:
+    for word in [*counts, *further]:
         if word in BEGIN + END:
             raise ValueError(f"texts and vocabulary must not hold {word!r}: sentences get theirs here")
         if not word or any(character in word for character in "\0\t\n\r "):
             raise ValueError(f"words must not be empty or have white space in them, got {word!r}")
     marks = [UNKNOWN[0], BEGIN[0], END[0]]
     known = None if labels is None else {SPACE_WORDS[0] if label == " " else label for label in labels}
-    frequent = (word for word, count in counts.items() if count >= min_count or word in asked)
-    learnt = [*(word for word in frequent if known is None or word in known), *asked]
-    return list(dict.fromkeys([*marks, *(word for word in learnt if word not in UNKNOWN)]))
+    learnt = (word for word, count in counts.items() if count >= min_count and (known is None or word in known))
+    return list(dict.fromkeys([*marks, *(word for word in [*learnt, *further] if word not in UNKNOWN)]))
