@@ -26,7 +26,7 @@ class Evaluation(evaluation.Evaluation[Utterance]):
     """Of the checkpoint at ``path``."""
 
     def __init__(self, path: Path, settings: Config) -> None:
-        self.recogniser = Recogniser(path)
+        self.recogniser = Recogniser(path, settings.train.device)
         super().__init__(
             self.recogniser.content, self.recogniser.config, self.recogniser.tokens, settings, path.parent
         )

@@ -20,6 +20,7 @@ from torch import Tensor
 
 import loading
 from common import checkpoint
+from common.distributed import Processes
 from features import LogMel
 
 
@@ -36,24 +37,28 @@ class Chunk(NamedTuple):
 
 
 class Recogniser:
-    """Features, model and tokens of the checkpoint at ``path``.
+    """Features, model and tokens of the checkpoint at ``path``; samples and scores are on the CPU, wherever it is.
 
     Attributes:
+        device: where features and scores are computed, chosen as by ``train.device``.
         sample_rate: Hz, of the samples it takes.
         frame_seconds: from one frame of scores to the next.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, device: str = "cpu") -> None:
+        self.device = Processes().device(device)
         self.model, self.config, self.content = loading.load_model(path)
-        self.tokens, self.log_mel = checkpoint.tokens_of(self.content), loading.log_mel_of(self.content)
+        self.model.to(self.device)
+        self.tokens, self.log_mel = checkpoint.tokens_of(self.content), loading.log_mel_of(self.content).to(self.device)
         self.sample_rate = self.config.features.sample_rate
         self.frame_seconds = self.config.features.hop_length * math.prod(self.config.model.strides) / self.sample_rate
 
     @torch.inference_mode()
     def scores(self, samples: Tensor, log_mel: LogMel | None = None) -> Tensor:
         """(S,) samples to (T, C) log-probabilities, all at once."""
-        logits, _ = self.model(*(log_mel or self.log_mel)(samples[None], torch.tensor([len(samples)])))
-        log_probs: Tensor = logits[:, 0].log_softmax(-1)
+        inputs, lengths = samples[None].to(self.device), torch.tensor([len(samples)], device=self.device)
+        logits, _ = self.model(*(log_mel or self.log_mel)(inputs, lengths))
+        log_probs: Tensor = logits[:, 0].log_softmax(-1).cpu()
         return log_probs
 
     def file_scores(self, path: str | Path, chunk_seconds: float = 60.0, overlap_seconds: float = 5.0) -> Tensor:
@@ -99,7 +104,7 @@ class Recogniser:
             frames += len(bands)
         mean = total / frames
         deviation = (squares / frames - mean.square()).clamp(min=0).sqrt()
-        return LogMel(replace(features, normalise="global"), torch.stack([mean, deviation]).float())
+        return LogMel(replace(features, normalise="global"), torch.stack([mean, deviation]).float()).to(self.device)
 
     def chunks(self, path: str | Path, chunk_seconds: float, overlap_seconds: float) -> Iterator[Chunk]:
         """A file's chunks, read one after the other, whatever its format: nothing is sought in it."""

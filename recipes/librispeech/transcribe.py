@@ -45,8 +45,8 @@ class Transcriber:
     It decodes by the settings in the checkpoint's ``decode`` section, with ``others``, such as beam_size=256, in it.
     """
 
-    def __init__(self, path: Path, method: str = "greedy", **others: Any) -> None:
-        self.recogniser = Recogniser(path)
+    def __init__(self, path: Path, method: str = "greedy", device: str = "cpu", **others: Any) -> None:
+        self.recogniser = Recogniser(path, device)
         settings = replace(self.recogniser.config.decode, **others)
         tokens, folder = self.recogniser.tokens, path.parent / "lm"
         if method == "arpa" and not settings.lm:
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--lm", help="an ARPA file, for beam search with it")
     parser.add_argument("--lm-unit", choices=("word", "token"), help="what it is a model of")
     parser.add_argument("--beam-size", type=int)
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where PyTorch finds one")
     parser.add_argument("--times", action="store_true", help="a line a word: begin, end, in seconds, confidence")
     parser.add_argument("--chunk", type=float, default=60.0, help="seconds that are scored at once")
     parser.add_argument("--overlap", type=float, default=5.0, help="seconds that a chunk hears of its neighbours")
@@ -94,7 +95,7 @@ def main() -> None:
         parser.error(f"--lm must go with --method arpa, got {method}")
     given = {name: value for name in ("lm", "lm_unit", "beam_size") if (value := getattr(args, name)) is not None}
     try:
-        transcriber = Transcriber(args.checkpoint, method, **given)
+        transcriber = Transcriber(args.checkpoint, method, args.device, **given)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     failed = False

@@ -133,7 +133,7 @@ class LineEvaluation(evaluation.Evaluation[Line]):
     """Of the checkpoint at ``path``."""
 
     def __init__(self, path: Path, settings: Config) -> None:
-        self.reader = Reader(path)
+        self.reader = Reader(path, settings.train.device)
         super().__init__(self.reader.content, self.reader.config, self.reader.tokens, settings, path.parent)
 
     def read(self, subsets: Sequence[str]) -> list[Line]:

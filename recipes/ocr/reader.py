@@ -19,6 +19,7 @@ import settings
 from common import checkpoint, language
 from common.config import DecodeConfig
 from common.decoders import Decoder, plain
+from common.distributed import Processes
 from common.tokens import BLANK
 from common.tuning import tuned_weights
 from crnn import CRNN
@@ -52,22 +53,23 @@ def cells(spans: list[tuple[float, float]], width: float) -> list[tuple[float, f
 
 
 class Reader:
-    """Model and tokens of the checkpoint at ``path``."""
+    """Model and tokens of the checkpoint at ``path``; the model on ``device``, chosen as by ``train.device``."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, device: str = "cpu") -> None:
+        self.device = Processes().device(device)
         self.content = checkpoint.load(path)
         self.config = settings.from_dict(self.content["config"])
         self.tokens = checkpoint.tokens_of(self.content)
         self.model = CRNN(self.config.images, self.config.model, len(self.tokens))
         self.model.load_state_dict(self.content["model"])
-        self.model.eval()
+        self.model.eval().to(self.device)
 
     @torch.inference_mode()
     def scores(self, image: Image.Image) -> Tensor:
         """(T, C) log-probabilities of a grey image of one line."""
         line = as_tensor(scaled(image, self.config.images.height))
-        logits, _ = self.model(line[None], torch.tensor([len(line)]))
-        log_probs: Tensor = logits[:, 0].log_softmax(-1)
+        logits, _ = self.model(line[None].to(self.device), torch.tensor([len(line)], device=self.device))
+        log_probs: Tensor = logits[:, 0].log_softmax(-1).cpu()
         return log_probs
 
     def columns_a_frame(self, image: Image.Image) -> float:

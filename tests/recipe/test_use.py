@@ -186,7 +186,18 @@ def test_the_command_decodes_by_the_settings_of_the_checkpoint_but_for_its_optio
     monkeypatch.setattr(transcribe, "Transcriber", told)
     transcribed(monkeypatch, path, "--beam-size", "3", "x.wav")
     transcribed(monkeypatch, path, "--lm", "x.arpa", "--lm-unit", "token", "x.wav")
-    assert made == [(("greedy",), {"beam_size": 3}), (("arpa",), {"lm": "x.arpa", "lm_unit": "token"})]
+    transcribed(monkeypatch, path, "--device", "cuda:1", "x.wav")
+    assert made == [
+        (("greedy", "auto"), {"beam_size": 3}), (("arpa", "auto"), {"lm": "x.arpa", "lm_unit": "token"}),
+        (("greedy", "cuda:1"), {}),
+    ]  # fmt: skip
+
+
+def test_scores_are_computed_where_the_settings_say(tiny: Make) -> None:
+    path = untrained(tiny())
+    for use in (lambda: Transcriber(path, device="cuda:99"), lambda: evaluate(path, tiny("train.device=cuda:99"))):
+        with pytest.raises(ValueError, match=r"train\.device must be auto, cuda or one of cpu.*, got 'cuda:99'"):
+            use()
 
 
 @pytest.mark.parametrize(
