@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
             [ $# -ge 2 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; }
             name=${1#--}; printf -v "${name/-/_}" '%s' "$2"; shift 2 ;;
         -h | --help) usage; exit 0 ;;
-        data.root=?* | data.noise=?* | train.init=?* | decode.lm=?*)
+        data.root=?* | data.noise=?* | train.init=?* | decode.lm=?* | decode.vocabulary=?*)
             path=$(absolute "${1#*=}" "${1%%=*}"); overrides+=("${1%%=*}=$path"); shift ;;
         *=*) overrides+=("$1"); shift ;;
         *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;

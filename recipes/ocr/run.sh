@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
         --peer) peer=yes; shift ;;
         -h | --help) usage; exit 0 ;;
         name=*) named=yes; overrides+=("$1"); shift ;;
-        data.root=?* | train.init=?* | decode.lm=?*)
+        data.root=?* | train.init=?* | decode.lm=?* | decode.vocabulary=?*)
             path=$(absolute "${1#*=}" "${1%%=*}"); overrides+=("${1%%=*}=$path"); shift ;;
         *=*) overrides+=("$1"); shift ;;
         *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;

@@ -70,7 +70,7 @@ def test_every_configuration_says_how_many_parameters_it_has(path: Path) -> None
 
 @pytest.mark.parametrize("recipe", ["librispeech", "ocr"])
 def test_the_script_takes_every_path_from_where_the_user_stands(recipe: str, tmp_path: Path) -> None:
-    words = {"data.root": "corpus", "train.init": "best.pt", "decode.lm": "lm.arpa"}
+    words = {"data.root": "corpus", "train.init": "best.pt", "decode.lm": "lm.arpa", "decode.vocabulary": "words.txt"}
     if recipe == "librispeech":
         words["data.noise"] = "noises"
     for place in words.values():
