@@ -139,13 +139,13 @@ class NgramLM:
             labels: (C,) as in `read`. What is none of them becomes <unk>.
             smoothing: "kneser-ney", interpolated modified Kneser-Ney, the better one as a rule, or "witten-bell", which
                 needs no statistics of rare n-grams and suits small vocabularies, such as characters.
-            min_count: words that occur less often become <unk>.
-            vocabulary: further words, each with how often it occurs elsewhere, in any unit: a list of frequent words, a
-                lexicon with all 1. What smoothing leaves to words that no text holds is theirs, in these proportions.
-                For models of words. None: there is only <unk>.
+            min_count: words that occur less often become <unk>, unless they are in the `vocabulary`.
+            vocabulary: further words, each with how often it occurs elsewhere, in any unit: a list of frequent words.
+                What smoothing leaves to unseen words is shared in these proportions, where <unk> and each word of the
+                texts count as the rarest of the list. For models of words. None: all of them count the same.
 
         After every history the probabilities of all words but <s> sum to one; <unk>, where nothing in the text became
-        <unk>, has a share as of a word that occurs nowhere, with a `vocabulary` as of the rarest word in it.
+        <unk>, has a share as of a word that occurs nowhere.
 
         Raises:
             TypeError: a text of another type, a vocabulary that is no mapping.

@@ -12,7 +12,9 @@ from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 # text, whatever YAML would make of it
-VERBATIM = ("data.alphabet", "data.noise", "data.note", "data.root", "name", "train.init")
+VERBATIM = (
+    "data.alphabet", "data.noise", "data.note", "data.root", "decode.lm", "decode.vocabulary", "name", "train.init",
+)  # fmt: skip
 
 
 @dataclass

@@ -83,7 +83,8 @@ class Decoder:
     def name(self) -> str:
         if self.method == "greedy":
             return "greedy"
-        return f"beam {self.settings.beam_size}" + (f" + {self.language.name}" if self.language.name else "")
+        words = f", {len(self.language.lexicon.words):,} words" if self.language.lexicon else ""
+        return f"beam {self.settings.beam_size}" + (f" + {self.language.name}{words}" if self.language.name else "")
 
     def paths(self, scores: Sequence[Tensor], weights: Weights) -> list[Path]:
         """The best text of each utterance's (T, C) log-probabilities."""

@@ -75,8 +75,7 @@ def read(method: str, tokens: Tokens, settings: DecodeConfig, folder: Path) -> L
         model = NgramLM.read(path, labels=labels(tokens), cache=method == "arpa")
         return Language(f"token {model.order}-gram{own}", model)
     model = NgramLM.read(path, cache=method == "arpa")
-    lexicon = spelled(model.vocabulary, tokens, path)
-    return Language(f"word {model.order}-gram{own}, {len(lexicon.words):,} words", model, lexicon)
+    return Language(f"word {model.order}-gram{own}", model, spelled(model.vocabulary, tokens, path))
 
 
 def labels(tokens: Tokens) -> list[str]:

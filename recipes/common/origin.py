@@ -12,6 +12,15 @@ from common.config import Settings
 from common.tokens import Tokens
 
 
+def begun_with(config: Settings) -> str:
+    """``train.init`` of a run: what it did begin with, whatever is asked now, or what it is to begin with."""
+    path = config.exp / "last.pt"
+    if not path.exists():
+        return config.train.init
+    asked: str = checkpoint.load(path)["config"]["train"].get("init", "")
+    return asked
+
+
 def read(tokens: Tokens, config: Settings, meaning: Sequence[str]) -> tuple[dict[str, Any], str]:
     """The checkpoint that ``train.init`` names, and what a report says of it.
 

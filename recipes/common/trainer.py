@@ -157,8 +157,9 @@ class Trainer(ABC, Generic[C, E]):
             setattr(self, name, state[name])
         self.take(state)
         self.finished = state["finished"] and self.done()
-        self.origin, self.legs = state.get("origin", ""), checkpoint.legs_of(state)
-        if any(self.legs[-1][key] != value for key, value in self.environment.items()):
+        self.origin = state.get("origin", "")
+        self.legs = [leg for leg in checkpoint.legs_of(state) if leg["step"] < self.step]  # those that made a step
+        if not self.legs or any(self.legs[-1][key] != value for key, value in self.environment.items()):
             self.legs.append({"step": self.step, **self.environment})
         begun, asked = state["config"]["train"].get("init", ""), self.config.train.init
         if asked not in ("", begun):

@@ -18,6 +18,7 @@ import soundfile
 from tqdm import tqdm
 
 import config as configs
+from common import origin
 from common.checkpoint import write_atomically
 from common.tokens import Characters
 from config import Config
@@ -93,6 +94,8 @@ def fingerprint(folder: Path, config: Config, training: bool) -> str:
     if training:
         rules += [config.data.bpe, config.data.min_seconds, config.data.max_seconds, config.data.speeds, training]
         rules += [config.model.strides, config.features.hop_length, config.features.sample_rate]
+        if config.data.bpe and (begun := origin.begun_with(config)):
+            rules.append(begun)  # whose pieces decide what stage 1 drops
     digest = hashlib.sha256(json.dumps(rules).encode())
     for path in sorted(folder.rglob("*")):
         if path.is_file():

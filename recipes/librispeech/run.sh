@@ -7,6 +7,7 @@
 #   ./run.sh --stage 3 decode.lm=3-gram.arpa.gz         any language model, tuned on dev
 #   ./run.sh --minutes 20 model.hidden=320              a budget of training time; any setting as key=value
 set -euo pipefail
+unset CDPATH  # with it, cd would print where it goes
 
 usage() { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 absolute() { # a path from where the user stands, or else from the recipe's folder
@@ -24,7 +25,7 @@ while [ $# -gt 0 ]; do
             [ $# -ge 2 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; }
             name=${1#--}; printf -v "${name/-/_}" '%s' "$2"; shift 2 ;;
         -h | --help) usage; exit 0 ;;
-        data.root=?* | data.noise=?* | train.init=?* | decode.lm=?* | decode.vocabulary=?*)
+        data.root=?* | data.noise=?* | decode.lm=?* | decode.vocabulary=?*)
             path=$(absolute "${1#*=}" "${1%%=*}"); overrides+=("${1%%=*}=$path"); shift ;;
         *=*) overrides+=("$1"); shift ;;
         *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;

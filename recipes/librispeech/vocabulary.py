@@ -12,6 +12,7 @@ import json
 from collections import Counter
 
 import config as configs
+from common import origin
 from common.checkpoint import load, tokens_of, write_atomically
 from common.tokens import Characters, Pieces, Tokens
 from config import Config
@@ -37,16 +38,16 @@ def fingerprint(config: Config) -> str:
     if missing := [mark for mark in marks if not mark.exists()]:
         raise FileNotFoundError(f"{missing[0]} is missing: run stage 0 (./run.sh --stage 0 --stop-stage 0)")
     found = [json.loads(mark.read_text(encoding="utf-8"))["fingerprint"] for mark in marks]
-    rules = [config.data.bpe, config.data.alphabet, found, *([config.train.init] if config.train.init else [])]
+    rules = [config.data.bpe, config.data.alphabet, found, *filter(None, [origin.begun_with(config)])]
     return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
 
 
 def pieces(config: Config) -> Pieces:
     """Those of ``train.init``, whose weights are of no use with others, or learnt from all that stage 0 has found."""
-    if config.train.init:
-        found, size = tokens_of(load(config.train.init)), config.data.bpe
+    if path := origin.begun_with(config):
+        found, size = tokens_of(load(path)), config.data.bpe
         if not isinstance(found, Pieces) or len(found) != size:
-            raise ValueError(f"train.init must be a checkpoint with data.bpe={size}, got {config.train.init!r}")
+            raise ValueError(f"train.init must be a checkpoint with data.bpe={size}, got {path!r}")
         return found
     texts = [u.text for u in read_manifests(config, config.data.train)]
     return Pieces.trained(texts, config.data.bpe, config.data.alphabet)
@@ -59,8 +60,9 @@ def prepare_pieces(config: Config) -> None:
     """
     model, mark = config.manifests / "bpe.model", config.manifests / "bpe.json"
     if not (model.exists() and mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == fingerprint(config)):
+        learnt = pieces(config).model
         mark.unlink(missing_ok=True)
-        write_atomically(model, pieces(config).model)
+        write_atomically(model, learnt)
         write_atomically(mark, json.dumps(fingerprint(config)))
     tokens = read_tokens(config)
     for subset in dict.fromkeys(config.data.train):

@@ -6,6 +6,7 @@
 #   ./run.sh --stage 2 --stop-stage 3            0 data, 1 train, 2 evaluate, 3 report
 #   ./run.sh --minutes 20 model.hidden=256       a budget of training time for each model; any setting as key=value
 set -euo pipefail
+unset CDPATH  # with it, cd would print where it goes
 
 usage() { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 absolute() { # a path from where the user stands, or else from the recipe's folder
@@ -25,7 +26,7 @@ while [ $# -gt 0 ]; do
         --peer) peer=yes; shift ;;
         -h | --help) usage; exit 0 ;;
         name=*) named=yes; overrides+=("$1"); shift ;;
-        data.root=?* | train.init=?* | decode.lm=?* | decode.vocabulary=?*)
+        data.root=?* | decode.lm=?* | decode.vocabulary=?*)
             path=$(absolute "${1#*=}" "${1%%=*}"); overrides+=("${1%%=*}=$path"); shift ;;
         *=*) overrides+=("$1"); shift ;;
         *) echo "run.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;

@@ -32,6 +32,12 @@ def test_overrides_are_converted_to_the_type_of_the_setting() -> None:
     assert isinstance(config.train.minutes, float)
 
 
+@pytest.mark.parametrize("path", ["my words #2.txt", "a: b", "2026", "null", "[x]"])
+def test_a_path_is_text_whatever_yaml_would_make_of_it(path: str) -> None:
+    config = overridden(Config(), [f"decode.vocabulary={path}", f"decode.lm={path}", f"train.init={path}"])
+    assert config.decode.vocabulary == config.decode.lm == config.train.init == path
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -70,7 +76,7 @@ def test_every_configuration_says_how_many_parameters_it_has(path: Path) -> None
 
 @pytest.mark.parametrize("recipe", ["librispeech", "ocr"])
 def test_the_script_takes_every_path_from_where_the_user_stands(recipe: str, tmp_path: Path) -> None:
-    words = {"data.root": "corpus", "train.init": "best.pt", "decode.lm": "lm.arpa", "decode.vocabulary": "words.txt"}
+    words = {"data.root": "corpus", "decode.lm": "lm.arpa", "decode.vocabulary": "words.txt"}
     if recipe == "librispeech":
         words["data.noise"] = "noises"
     for place in words.values():
@@ -81,17 +87,17 @@ def test_the_script_takes_every_path_from_where_the_user_stands(recipe: str, tmp
     script = CONF.parents[1] / recipe / "run.sh"
     command = ["bash", str(script), "--config", "mine.yaml", "--stage", "2", "--stop-stage", "2"]
     command += [f"{key}={place}" for key, place in words.items()]
-    environment = os.environ | {"PYTHON": "./python"}
+    environment = os.environ | {"PYTHON": "./python", "CDPATH": f"{tmp_path}:."}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     # what stage 2 is run with, by the interpreter that was asked for
     assert f"\n{tmp_path}\n" in done.stdout  # a file of settings may hold paths too
     for key, place in words.items():
         assert f"\n{key}={tmp_path / place}\n" in done.stdout
     assert f"\n{tmp_path / 'mine.yaml'}\n" in done.stdout
-    missing = [*command, "train.init=worst.pt"]
+    missing = [*command, "decode.lm=worst.arpa"]
     done = subprocess.run(missing, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "train.init must exist, got worst.pt" in done.stderr
+    assert "decode.lm must exist, got worst.arpa" in done.stderr
 
 
 def test_manifests_know_their_audio_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

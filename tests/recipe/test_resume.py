@@ -127,11 +127,18 @@ def test_a_run_begun_with_other_weights_has_their_pieces(tiny: Callable[..., Con
     second = prepared(tiny("name=second", f"train.init={path}", *words))
     vocabulary.prepare_pieces(second)
     assert trained(second).tokens.state() == checkpoint.load(path)["tokens"]
+
+    again = prepared(tiny("name=second", *words))  # the same run, whatever is asked now
+    vocabulary.prepare_pieces(again)
+    Trainer(again).resume()
+    assert vocabulary.read_tokens(again).state() == checkpoint.load(path)["tokens"]
+
     alone = prepared(tiny("name=alone", *words))
     vocabulary.prepare_pieces(alone)
     assert vocabulary.read_tokens(alone).state() != checkpoint.load(path)["tokens"]
     with pytest.raises(ValueError, match=r"train.init must be a checkpoint with data.bpe=12"):
-        vocabulary.pieces(tiny("data.bpe=12", f"train.init={path}"))
+        vocabulary.prepare_pieces(prepared(tiny("name=alone", *words, "data.bpe=12", f"train.init={path}")))
+    assert (alone.manifests / "bpe.json").exists()  # nothing was learnt anew
 
 
 def test_the_report_tells_where_a_run_began_and_went_on(
@@ -141,6 +148,10 @@ def test_the_report_tells_where_a_run_began_and_went_on(
     monkeypatch.setenv("RECIPE_COMMAND", "begin")
     trained(prepared(tiny("name=second", f"train.init={first}", "train.steps=2")))
     trained(tiny("name=second", f"train.init={first}", "train.steps=2"))  # finished: no leg of its own
+    monkeypatch.setenv("RECIPE_COMMAND", "stop at once")
+    stopped = Trainer(tiny("name=second", "train.steps=4"))
+    stopped.resume()
+    stopped.save()
     monkeypatch.setenv("RECIPE_COMMAND", "go on")
     config = trained(tiny("name=second", "train.init=another.pt", "train.steps=4")).config
     assert "train.init=another.pt is not read" in caplog.text
@@ -148,7 +159,7 @@ def test_the_report_tells_where_a_run_began_and_went_on(
         assert content["config"]["train"]["init"] == str(first)  # what it did begin with
     state = checkpoint.load(config.exp / "last.pt")
     told = summary(config, state, [], 1)
-    assert "- command: `begin`" in told and "- from step 2 on: command `go on`\n" in told
+    assert "stop at once" not in told and "- command: `begin`" in told and "- from step 2 on: command `go on`\n" in told
     assert f"- begun with the weights of {first}, epoch 1, step 3, " in told
     before = {key: value for key, value in state.items() if key not in ("legs", "origin")}
     before["environment"] = {key: value for key, value in state["legs"][0].items() if key != "step"}
