@@ -76,9 +76,10 @@ def test_every_configuration_says_how_many_parameters_it_has(path: Path) -> None
 
 @pytest.mark.parametrize("recipe", ["librispeech", "ocr"])
 def test_the_script_takes_every_path_from_where_the_user_stands(recipe: str, tmp_path: Path) -> None:
-    words = {"data.root": "corpus", "decode.lm": "lm.arpa", "decode.vocabulary": "words.txt"}
+    words = {"data.root": "corpus", "decode.lm": "lm.arpa", "decode.vocabulary": "lists/words.txt"}
     if recipe == "librispeech":
         words["data.noise"] = "noises"
+    (tmp_path / "lists").mkdir()
     for place in words.values():
         (tmp_path / place).touch()
     (tmp_path / "mine.yaml").touch()

@@ -16,6 +16,7 @@ from common import checkpoint
 from common.reporting import summary
 from config import Config
 from normalisation import prepare_statistics
+from prepare import fingerprint
 from runs import command, prepared, trained
 from trainer import Trainer
 
@@ -125,6 +126,9 @@ def test_a_run_begun_with_other_weights_has_their_pieces(tiny: Callable[..., Con
     chapter = first.root / "dev" / "7" / "1" / "7-1.trans.txt"
     chapter.write_text(chapter.read_text().replace("ONE", "TWO").replace("THREE", "TWO"))
     second = prepared(tiny("name=second", f"train.init={path}", *words))
+    # what other pieces have dropped must be found again
+    marks = [fingerprint(chapter, tiny("name=new", f"train.init={init}", *words), training=True) for init in ("", path)]
+    assert marks[0] != marks[1]
     vocabulary.prepare_pieces(second)
     assert trained(second).tokens.state() == checkpoint.load(path)["tokens"]
 
