@@ -63,7 +63,8 @@ def misfit(text: str, samples: int, tokens: Tokens, config: Config) -> tuple[str
     """Why ``text`` cannot be learnt from so many samples: the reason and its details, both empty if all is well."""
     if unknown := tokens.unknown(text):
         return "unknown characters", " ".join(map(repr, unknown))
-    frames = output_frames(samples // config.features.hop_length + 1, config.model.strides)
+    spectra = samples // config.features.hop_length + 1
+    frames = output_frames(spectra, config.model.strides, config.model.upsample)
     if (needed := tokens.frames_needed(text)) > frames:
         return "too short for its text", f"{frames} frames after the convolutions, {needed} needed"
     return "", ""

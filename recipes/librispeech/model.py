@@ -46,4 +46,4 @@ class AcousticModel(Recurrent):
             lengths = (lengths + stride - 1) // stride
             x = torch.relu(conv(x))
             x = x * valid_frames(lengths, x.shape[2]).permute(1, 2, 0)
-        return self.layer_scores(x.permute(2, 0, 1), lengths), lengths
+        return self.layer_scores(x.permute(2, 0, 1), lengths), self.upsample * lengths

@@ -27,7 +27,7 @@ from features import LogMel
 class Chunk(NamedTuple):
     """A stretch of a file: (S,) samples from frame ``begin`` on, of which the frames from ``start`` to ``stop`` count.
 
-    Frames are those of the scores; ``stop`` is None in a file's last chunk.
+    Frames are those of the LSTMs; ``stop`` is None in a file's last chunk.
     """
 
     samples: Tensor
@@ -51,7 +51,9 @@ class Recogniser:
         self.model.to(self.device)
         self.tokens, self.log_mel = checkpoint.tokens_of(self.content), loading.log_mel_of(self.content).to(self.device)
         self.sample_rate = self.config.features.sample_rate
-        self.frame_seconds = self.config.features.hop_length * math.prod(self.config.model.strides) / self.sample_rate
+        self.per_frame = math.prod(self.config.model.strides)  # spectra in a frame of the LSTMs
+        self.lstm_seconds = self.config.features.hop_length * self.per_frame / self.sample_rate
+        self.frame_seconds = self.lstm_seconds / self.config.model.upsample
 
     @torch.inference_mode()
     def scores(self, samples: Tensor, log_mel: LogMel | None = None) -> Tensor:
@@ -86,19 +88,19 @@ class Recogniser:
 
     def chunk_scores(self, chunk: Chunk, log_mel: LogMel) -> Tensor:
         """The scores of the frames that count."""
-        stop = None if chunk.stop is None else chunk.stop - chunk.begin
-        return self.scores(chunk.samples, log_mel)[chunk.start - chunk.begin : stop].clone()
+        upsample = self.config.model.upsample
+        stop = None if chunk.stop is None else (chunk.stop - chunk.begin) * upsample
+        return self.scores(chunk.samples, log_mel)[(chunk.start - chunk.begin) * upsample : stop].clone()
 
     def normalised_over(self, path: str | Path, chunk_seconds: float) -> LogMel:
         """Features normalised by the mean and deviation of each band over a whole file."""
         features = self.config.features
-        per_frame = math.prod(self.config.model.strides)
         plain = LogMel(replace(features, normalise="global"), torch.zeros(2, features.n_mels))
         total, squares = torch.zeros(2, features.n_mels, dtype=torch.float64)
         frames = 0
         for samples, begin, start, stop in self.chunks(path, chunk_seconds, chunk_seconds / 10):
             bands = plain.log_mel(samples[None], torch.tensor([len(samples)]))[0][0].double()
-            bands = bands[(start - begin) * per_frame : None if stop is None else (stop - begin) * per_frame]
+            bands = bands[(start - begin) * self.per_frame : None if stop is None else (stop - begin) * self.per_frame]
             total += bands.sum(0)
             squares += bands.square().sum(0)
             frames += len(bands)
@@ -108,8 +110,8 @@ class Recogniser:
 
     def chunks(self, path: str | Path, chunk_seconds: float, overlap_seconds: float) -> Iterator[Chunk]:
         """A file's chunks, read one after the other, whatever its format: nothing is sought in it."""
-        overlap = max(1, round(overlap_seconds / self.frame_seconds))
-        core = max(1, round(chunk_seconds / self.frame_seconds) - 2 * overlap)  # frames that count
+        overlap = max(1, round(overlap_seconds / self.lstm_seconds))
+        core = max(1, round(chunk_seconds / self.lstm_seconds) - 2 * overlap)  # frames that count
         with soundfile.SoundFile(path) as file:
             held: NDArray[np.float32] = np.zeros(0, np.float32)
             begin = start = 0
@@ -132,5 +134,5 @@ class Recogniser:
                 begin = start - overlap
 
     def native(self, frame: int, rate: int) -> int:
-        """The first sample of a frame, at the rate of a file."""
-        return round(frame * self.frame_seconds * rate)
+        """The first sample of a frame of the LSTMs, at the rate of a file."""
+        return round(frame * self.lstm_seconds * rate)

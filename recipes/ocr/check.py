@@ -39,7 +39,8 @@ def check(folder: Path, label: Label, alphabet: str, config: Config, training: b
     scaled = columns_at((columns, rows), config.images.height)
     if training and scaled > config.data.max_columns:
         return None, "too wide", f"{scaled} columns at {config.images.height} rows, at most {config.data.max_columns}"
-    frames, needed = output_frames(scaled, config.model.columns), Characters(alphabet).frames_needed(label.text)
+    frames = output_frames(scaled, config.model.columns, config.model.upsample)
+    needed = Characters(alphabet).frames_needed(label.text)
     if training and needed > frames:
         return None, "too narrow for its text", f"{frames} frames after the convolutions, {needed} needed"
     return Line(label.image, str(path), columns, rows, label.text, label.source), "", ""

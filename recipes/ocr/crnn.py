@@ -57,4 +57,4 @@ class CRNN(Recurrent):
             lengths = (lengths + stride - 1) // stride
             x = torch.relu(conv(x))
             x = x * valid_frames(lengths, x.shape[2]).permute(1, 2, 0)[..., None]
-        return self.layer_scores(x.permute(2, 0, 3, 1).flatten(2), lengths), lengths
+        return self.layer_scores(x.permute(2, 0, 3, 1).flatten(2), lengths), self.upsample * lengths

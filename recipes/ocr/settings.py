@@ -58,6 +58,7 @@ class ModelConfig:
     layers: int = 2
     hidden: int = 128  # a direction; the two are added
     dropout: float = 0.1
+    upsample: int = 1  # frames of scores for each of the LSTMs
     inter_layers: list[int] = field(default_factory=list)  # InterCTC, as in the recipe of speech
     self_condition: bool = False
     blank_bias: float = 0.0  # added to the blank's score before training, in nats

@@ -13,7 +13,7 @@ from crnn import CRNN
 from settings import Config
 
 Make = Callable[..., Config]
-OPTIONS = ["", "model.columns=2,2", "model.layers=2 model.inter_layers=1 model.self_condition=true"]
+OPTIONS = ["", "model.columns=2,2", "model.layers=2 model.inter_layers=1 model.self_condition=true", "model.upsample=2"]
 
 
 def model_of(config: Config) -> CRNN:
@@ -31,7 +31,8 @@ def test_scores_do_not_depend_on_the_batch(tiny: Make, options: str) -> None:
     config = tiny(*options.split())
     model, (lines, lengths) = model_of(config), batch_of(16)
     scores, input_lengths = model.all_scores(lines, lengths)
-    assert input_lengths.tolist() == [output_frames(n, config.model.columns) for n in lengths.tolist()]
+    expected = [output_frames(n, config.model.columns, config.model.upsample) for n in lengths.tolist()]
+    assert input_lengths.tolist() == expected
     for n, length in enumerate(lengths.tolist()):
         alone, frames = model.all_scores(lines[n : n + 1, :length], lengths[n : n + 1])
         for own, shared in zip(alone, scores, strict=True):

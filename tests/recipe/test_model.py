@@ -18,6 +18,7 @@ OPTIONS = [
     "model.strides=[3]",
     "model.inter_layers=[1,2]",
     "model.inter_layers=[2] model.self_condition=true",
+    "model.upsample=2 model.inter_layers=[1] model.self_condition=true",
 ]
 
 
@@ -39,7 +40,8 @@ def test_scores_do_not_depend_on_the_batch(options: str) -> None:
     model, config = model_of(*options.split())
     features, lengths = batch_of(config, 5)
     scores, input_lengths = model.eval().all_scores(features, lengths)
-    assert input_lengths.tolist() == [output_frames(n, config.model.strides) for n in lengths.tolist()]
+    expected = [output_frames(n, config.model.strides, config.model.upsample) for n in lengths.tolist()]
+    assert input_lengths.tolist() == expected
     for n, length in enumerate(lengths.tolist()):
         alone, frames = model.all_scores(features[n : n + 1, :length], lengths[n : n + 1])
         for own, shared in zip(alone, scores, strict=True):
@@ -84,11 +86,27 @@ def test_with_self_conditioning_upper_layers_see_what_lower_ones_found() -> None
     assert not torch.allclose(last_after, last, atol=1e-2)
 
 
-def test_the_blank_begins_with_the_bias_asked_for() -> None:
-    plain, biased = model_of()[0], model_of("model.blank_bias=-3")[0]
-    difference = biased.head.bias - plain.head.bias
-    assert difference[BLANK].item() == pytest.approx(-3, abs=1e-6)
-    assert difference.abs().sum().item() == pytest.approx(3, abs=1e-6)
+def test_each_frame_of_the_lstms_is_scored_several_times_in_a_row() -> None:
+    model, config = model_of("model.upsample=3", classes=4)
+    once, _ = model_of(classes=4)
+    features, lengths = batch_of(config, 5)
+    scores, input_lengths = model.eval()(features, lengths)
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("head")}
+    for part in range(3):  # classes of the first time, then those of the second: as they lie in the head
+        head = {f"head.{name}": value.unflatten(0, (3, 4))[part] for name, value in model.head.state_dict().items()}
+        once.load_state_dict(state | head)
+        expected, frames = once.eval()(features, lengths)
+        torch.testing.assert_close(scores[part::3], expected, atol=1e-6, rtol=0)
+        assert torch.equal(input_lengths, 3 * frames)
+
+
+@pytest.mark.parametrize("upsample", [1, 2])
+def test_the_blank_begins_with_the_bias_asked_for(upsample: int) -> None:
+    word = f"model.upsample={upsample}"
+    plain, biased = model_of(word)[0], model_of(word, "model.blank_bias=-3")[0]
+    difference = (biased.head.bias - plain.head.bias).view(upsample, 9)
+    torch.testing.assert_close(difference[:, BLANK], torch.full((upsample,), -3.0), atol=1e-6, rtol=0)
+    assert difference.abs().sum().item() == pytest.approx(3 * upsample, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +115,7 @@ def test_the_blank_begins_with_the_bias_asked_for() -> None:
         ("model.kernel=4", "model.kernel must be odd, got 4"),
         ("model.inter_layers=[0]", r"model.inter_layers must be from 1 to 2, got \[0\]"),
         ("model.inter_layers=[3]", r"model.inter_layers must be from 1 to 2, got \[3\]"),
+        ("model.upsample=0", "model.upsample must be at least 1, got 0"),
         ("model.self_condition=true", "model.self_condition needs model.inter_layers"),
     ],
 )

@@ -41,12 +41,12 @@ def long_file(path: Path, words: int = 40, rate: int = 16000) -> Path:
     return path
 
 
-@pytest.mark.parametrize("strides", ["[2,2]", "[3]"])
+@pytest.mark.parametrize("frames", ["model.strides=[2,2]", "model.strides=[3]", "model.upsample=2"])
 @pytest.mark.parametrize("normalise", ["utterance", "global"])
 def test_a_long_file_in_chunks_has_the_text_of_the_whole(
-    tiny: Make, tmp_path: Path, strides: str, normalise: str, monkeypatch: pytest.MonkeyPatch
+    tiny: Make, tmp_path: Path, frames: str, normalise: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny(f"model.strides={strides}", f"features.normalise={normalise}")
+    config = tiny(frames, f"features.normalise={normalise}")
     recogniser = Recogniser(untrained(config))
     path = long_file(tmp_path / "long.flac")
     whole = recogniser.file_scores(path, 100.0)
