@@ -154,20 +154,26 @@ class BucketSampler(Sampler[list[int]]):
     """Batches of utterances of like length; a batch is at most ``batch_length`` long, its padding included.
 
     Lengths are in seconds, or columns of images. Every utterance comes exactly once an epoch; one longer than
-    ``batch_length`` stands alone. Epoch 0 goes from
-    short to long (SortaGrad: the first alignments are easiest on short utterances); later ones are shuffled, each by
-    the seed and its own number, so that an interrupted epoch can be continued.
+    ``batch_length`` stands alone. The first ``sorted_epochs`` go from short to long (SortaGrad: the first alignments
+    are easiest on short utterances; Amodei et al., "Deep Speech 2", ICML 2016, section 3.3); later ones are shuffled,
+    each by the seed and its own number, so that an interrupted epoch can be continued. Without ``shuffle`` all are
+    sorted.
     """
 
-    def __init__(self, lengths: Sequence[float], batch_length: float, seed: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self, lengths: Sequence[float], batch_length: float, seed: int = 0, shuffle: bool = True, sorted_epochs: int = 1
+    ) -> None:
         if batch_length <= 0:
             raise ValueError(f"train.batch_seconds, or train.batch_columns, must be positive, got {batch_length:g}")
+        if sorted_epochs < 0:
+            raise ValueError(f"train.sorted_epochs must not be negative, got {sorted_epochs}")
         self.lengths, self.batch_length, self.seed, self.shuffle = lengths, batch_length, seed, shuffle
+        self.sorted_epochs = sorted_epochs
         self.epoch = 0
 
     def batches(self) -> list[list[int]]:
         draw = random.Random(f"{self.seed} {self.epoch}")
-        shuffled = self.shuffle and self.epoch > 0
+        shuffled = self.shuffle and self.epoch >= self.sorted_epochs
         # Lengths blurred by a tenth: other neighbours each epoch, little more padding.
         blur = 0.1 if shuffled else 0.0
         keys = [d * draw.uniform(1 - blur, 1 + blur) for d in self.lengths]

@@ -39,6 +39,7 @@ class TrainConfig:
     epochs: int = 0  # budget of epochs; 0: none
     steps: int = 0  # budget of steps; 0: none. The first budget used up ends the run
     patience: int = 0  # epochs in a row without a new best dev WER that end the run; 0: none do
+    sorted_epochs: int = 1  # SortaGrad: at the start, so many epochs go from short to long
     accumulate: int = 1  # batches of each process in a step
     device: str = "auto"  # cpu, cuda, cuda:1, or auto: a GPU where PyTorch finds one
     save_minutes: float = 0.5  # last.pt is written at least this often

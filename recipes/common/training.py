@@ -64,7 +64,9 @@ def train(trainer: Trainer[C, E]) -> None:
         writer = SummaryWriter(str(config.exp / "tensorboard"), purge_step=trainer.step + 1)
     train_set, dev_set = trainer.data_sets()
     all_the_same(train_set, processes)
-    sampler = BucketSampler(train_set.lengths, trainer.batch_length, config.train.seed)
+    sampler = BucketSampler(
+        train_set.lengths, trainer.batch_length, config.train.seed, sorted_epochs=config.train.sorted_epochs
+    )
     shown = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     done = min(1.0, trainer.progress())
     bar = tqdm(total=1.0, initial=done, desc="train", bar_format=shown, disable=not processes.first)

@@ -180,6 +180,21 @@ def test_first_epoch_goes_from_short_to_long_and_later_ones_differ() -> None:
     assert second != list(sampler)
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_as_many_epochs_as_asked_for_are_sorted(count: int) -> None:
+    durations = np.random.default_rng(1).uniform(1, 9, 100).tolist()
+    sampler = BucketSampler(durations, 30, sorted_epochs=count)
+    for epoch in range(5):
+        sampler.epoch = epoch
+        order = [durations[i] for batch in sampler for i in batch]
+        assert (order == sorted(durations)) == (epoch < count)
+
+
+def test_a_number_of_sorted_epochs_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"train\.sorted_epochs must not be negative, got -1"):
+        BucketSampler([1.0], 30, sorted_epochs=-1)
+
+
 def test_what_does_not_fit_the_model_is_left_out_of_training_only(
     tiny: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
