@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic
 
@@ -16,7 +17,7 @@ from common.decoders import Decoder, first_weights, methods_of
 from common.rates import error_rates, figures, write_errors, write_trn
 from common.scores import Scored
 from common.tokens import Tokens
-from common.tuning import Transcripts, Tuning, across_halves
+from common.tuning import Transcripts, Tuning, across_halves, remember
 
 
 class Evaluation(ABC, Generic[E]):
@@ -82,22 +83,18 @@ class Evaluation(ABC, Generic[E]):
         scored = self.scored(subset)
         if not decoder.tuned or not self.settings.tune:
             how = "weights of the configuration" if decoder.tuned else ""
-            return Transcripts(decoder.texts(scored.log_probs, first_weights(self.settings)), how, [])
+            weights = first_weights(self.settings)
+            if decoder.method != "greedy":
+                remember(self.exp, decoder, {"lm": decoder.language.name, "weights": asdict(weights)})
+            return Transcripts(decoder.texts(scored.log_probs, weights), how, [])
         tuning = Tuning(decoder, self.scored(self.dev), self.dev)
         best = tuning.best()
-        self.remember(decoder.method, best.record)
+        remember(self.exp, decoder, best.record)
         if subset in self.config.data.dev and len({u.source for u in scored.utterances}) > 1:
             return across_halves(tuning if subset == self.dev else Tuning(decoder, scored, subset))
         same = f"this very set, which has one {scored.noun}: too good"
         how = f"weights tuned on {same if subset in self.config.data.dev else self.dev}"
         return Transcripts(decoder.texts(scored.log_probs, best.weights), how, [best.record])
-
-    def remember(self, method: str, record: dict[str, Any]) -> None:
-        """Add to tuned.json, for transcribe.py."""
-        path = self.exp / "lm" / "tuned.json"
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        before[method] = {key: value for key, value in record.items() if key != "tried"}
-        write_atomically(path, json.dumps(before, indent=1) + "\n")
 
 
 def evaluate_set(evaluation: Evaluation[E], subset: str, method: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.batches import Example
+from common.checkpoint import write_atomically
+from common.config import DecodeConfig
 from common.decoders import Decoder, Weights, first_weights
 from common.rates import error_rates
 from common.scores import Scored
@@ -21,6 +23,7 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "unknown_penalty": (-1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 14.0),  # -1: none but the lexicon's words
 }
 ROUNDS = 3
+SEARCH = ("beam_size", "beam_threshold", "token_threshold")  # settings of how wide a search is
 
 
 def search(
@@ -118,11 +121,30 @@ def across_halves(tuning: Tuning) -> Transcripts:
     return Transcripts(texts, f"weights for each half of its {tuning.dev.noun}s tuned on the other half", records)
 
 
-def tuned_weights(exp: Path, decoder: Decoder) -> Weights:
-    """What stage 3 found best on dev for this method and model, else what the settings say; stderr tells which."""
+def remembered(exp: Path) -> dict[str, dict[str, Any]]:
+    """What tuned.json holds: of each method, how the evaluation last decoded."""
     path = exp / "lm" / "tuned.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    record = found.get(decoder.method)
+    found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def remember(exp: Path, decoder: Decoder, record: dict[str, Any]) -> None:
+    """Add to tuned.json how wide the search was, and the ``record`` of its weights."""
+    kept = {key: value for key, value in record.items() if key != "tried"}
+    found = remembered(exp) | {decoder.method: kept | {name: getattr(decoder.settings, name) for name in SEARCH}}
+    (exp / "lm").mkdir(exist_ok=True)
+    write_atomically(exp / "lm" / "tuned.json", json.dumps(found, indent=1) + "\n")
+
+
+def as_evaluated(exp: Path, method: str, settings: DecodeConfig) -> DecodeConfig:
+    """``settings``, their search as wide as the evaluation's last one by this method."""
+    record = remembered(exp).get(method, {})
+    return replace(settings, **{name: record[name] for name in SEARCH if name in record})
+
+
+def tuned_weights(exp: Path, decoder: Decoder) -> Weights:
+    """What the evaluation found best on dev for this method and model, else the settings'; stderr tells which."""
+    record = remembered(exp).get(decoder.method)
     if record and record["lm"] == decoder.language.name:
         return Weights(**record["weights"])
     if decoder.tuned:

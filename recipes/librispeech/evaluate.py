@@ -1,8 +1,8 @@
 """Stage 3: transcripts of the test sets by every method of ``decode.methods``, their WER and CER, the worst utterances.
 
 Under exp/<name>/decode_<set>_<method>/: ref.trn, hyp.trn, errors.txt, result.json and, where weights were tuned,
-tuning.json with everything that was tried. Under exp/<name>/lm/: the language models and tuned.json, the weights that
-are best on all of dev, for transcribe.py.
+tuning.json with everything that was tried. Under exp/<name>/lm/: the language models and tuned.json, for transcribe.py:
+the weights that are best on all of dev, and how wide the search was.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import numbactc
 from common import language
 from common.decoders import METHODS, Decoder, plain
 from common.tokens import BLANK
-from common.tuning import tuned_weights
+from common.tuning import as_evaluated, tuned_weights
 from numbactc import WordSpan
 from recogniser import Recogniser
 
@@ -42,12 +42,13 @@ def names(words: Sequence[str]) -> Iterator[str]:
 class Transcriber:
     """A recogniser with a way to decode: the text of a file, and its words in time.
 
-    It decodes by the settings in the checkpoint's ``decode`` section, with ``others``, such as beam_size=256, in it.
+    It decodes by the settings in the checkpoint's ``decode`` section, with a search as wide as when stage 3 last used
+    that method, and with ``others``, such as beam_size=256, in them.
     """
 
     def __init__(self, path: Path, method: str = "greedy", device: str = "cpu", **others: Any) -> None:
         self.recogniser = Recogniser(path, device)
-        settings = replace(self.recogniser.config.decode, **others)
+        settings = replace(as_evaluated(path.parent, method, self.recogniser.config.decode), **others)
         tokens, folder = self.recogniser.tokens, path.parent / "lm"
         if method == "arpa" and not settings.lm:
             raise ValueError("an ARPA file must be named for the method arpa, by --lm or decode.lm, got none")
@@ -77,7 +78,7 @@ class Transcriber:
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="How to decode, where no option says it: as the checkpoint's decode settings say.",
+        epilog="Without an option for it: decoded as stage 3 last did by that method, else as the checkpoint says.",
     )  # fmt: skip
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--method", choices=METHODS, help="default: greedy; arpa with --lm")

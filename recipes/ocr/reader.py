@@ -21,7 +21,7 @@ from common.config import DecodeConfig
 from common.decoders import Decoder, plain
 from common.distributed import Processes
 from common.tokens import BLANK
-from common.tuning import tuned_weights
+from common.tuning import as_evaluated, tuned_weights
 from crnn import CRNN
 from images import as_tensor, scaled
 
@@ -74,7 +74,8 @@ class Reader:
 
     def columns_a_frame(self, image: Image.Image) -> float:
         """Columns of the image itself from one frame of scores to the next."""
-        return math.prod(self.config.model.columns) * image.height / self.config.images.height
+        model = self.config.model
+        return math.prod(model.columns) / model.upsample * image.height / self.config.images.height
 
     def characters(self, image: Image.Image, log_probs: Tensor, labels: list[int]) -> list[Character]:
         """Where each of ``labels`` stands in the image, by the best alignment."""
@@ -94,7 +95,8 @@ class LineReader:
 
     def __init__(self, path: Path, method: str = "greedy", decode: DecodeConfig | None = None) -> None:
         self.reader = Reader(path)
-        chosen, folder = decode or self.reader.config.decode, path.parent / "lm"
+        chosen = decode or as_evaluated(path.parent, method, self.reader.config.decode)
+        folder = path.parent / "lm"
         lm = language.arpa_file(method, chosen, folder)
         if language.unit(method, chosen) and not lm.exists():
             raise FileNotFoundError(f"{lm} is missing: run stage 2 with {method} in decode.methods")

@@ -88,8 +88,9 @@ def test_a_small_run_learns_and_is_evaluated_pictured_and_read(
     assert "no-such.png" in printed.err
 
 
-def test_characters_lie_where_they_are_written(tiny: Make) -> None:
-    config = tiny("data.drawn=digits", "data.counts=2,1,1", "data.alphabet=0123456789")
+@pytest.mark.parametrize("upsample", [1, 2])
+def test_characters_lie_where_they_are_written(tiny: Make, upsample: int) -> None:
+    config = tiny("data.drawn=digits", "data.counts=2,1,1", "data.alphabet=0123456789", f"model.upsample={upsample}")
     ocr.data(config)
     torch.manual_seed(0)
     config.train.steps = 1
@@ -104,7 +105,7 @@ def test_characters_lie_where_they_are_written(tiny: Make) -> None:
     three, seven = reader.characters(image, log_probs, [3, 8])
     assert (three.text, seven.text) == ("2", "7")
     a_frame = reader.columns_a_frame(image)
-    assert a_frame == 2 * image.height / 16
+    assert a_frame == 2 / upsample * image.height / 16
     assert three.left <= 4 * a_frame < 5 * a_frame <= three.right == seven.left <= 10 * a_frame < seven.right
     assert three.confidence == pytest.approx(0.905, abs=1e-3)
 

@@ -50,7 +50,9 @@ def test_a_long_file_in_chunks_has_the_text_of_the_whole(
     recogniser = Recogniser(untrained(config))
     path = long_file(tmp_path / "long.flac")
     whole = recogniser.file_scores(path, 100.0)
-    assert torch.equal(whole, recogniser.scores(read_audio(path, 16000)))
+    samples = read_audio(path, 16000)
+    assert torch.equal(whole, recogniser.scores(samples))
+    assert len(whole) * recogniser.frame_seconds == pytest.approx(len(samples) / 16000, abs=0.05)
     longest = []
     original = recogniser.scores
 
@@ -62,7 +64,7 @@ def test_a_long_file_in_chunks_has_the_text_of_the_whole(
     for chunk, overlap in [(5.0, 1.5), (7.7, 2.0), (23.9, 1.0)]:
         longest.clear()
         joined = recogniser.file_scores(path, chunk, overlap)
-        assert max(longest) <= chunk + 2 * recogniser.frame_seconds
+        assert max(longest) <= chunk + 0.08
         assert len(longest) > 1
         assert joined.shape == whole.shape
         # what an LSTM remembers of more than overlap seconds ago
@@ -191,6 +193,24 @@ def test_the_command_decodes_by_the_settings_of_the_checkpoint_but_for_its_optio
         (("greedy", "auto"), {"beam_size": 3}), (("arpa", "auto"), {"lm": "x.arpa", "lm_unit": "token"}),
         (("greedy", "cuda:1"), {}),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "tune"), [("beam", True), ("tokens", True), ("tokens", False)])
+def test_transcribe_searches_as_wide_as_evaluation_last_did(tiny: Make, method: str, tune: bool) -> None:
+    path = untrained(tiny())
+    other = [f"decode.methods={method}", f"decode.tune={tune}", "decode.lm_weight=0.75"]
+    for wide in ({"beam_size": 3, "beam_threshold": 4.0, "token_threshold": -3.0}, {"beam_size": 5}):
+        config = tiny(*other, *(f"decode.{name}={value}" for name, value in wide.items()))
+        evaluate(path, config)
+        found = Transcriber(path, method)
+        expected = {name: getattr(config.decode, name) for name in ("beam_size", "beam_threshold", "token_threshold")}
+        assert {name: getattr(found.decoder.settings, name) for name in expected} == expected
+        assert tune or found.weights.lm_weight == 0.75
+        assert Transcriber(path, method, beam_size=7).decoder.settings.beam_size == 7
+    # what was never evaluated, and what has no search
+    kept = tiny().decode
+    assert Transcriber(path, "greedy").decoder.settings == kept
+    assert method == "beam" or Transcriber(path, "beam").decoder.settings == kept
 
 
 def test_scores_are_computed_where_the_settings_say(tiny: Make) -> None:
