@@ -103,6 +103,23 @@ def test_training_learns_the_tones_end_to_end(tiny: Make) -> None:
     assert "commit: " in text
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_first_epochs_go_from_short_to_long_where_that_is_asked_for(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    config = prepared(tiny("train.epochs=3", "train.batch_seconds=3", f"train.sorted_epochs={count}"))
+    original = Trainer.train_step
+    heard: list[list[float]] = [[], [], []]
+
+    def step(self: Trainer, batches: Sequence[tuple[int, Batch]], progress: float) -> float:
+        heard[self.epoch] += [u.duration for _, batch in batches for u in batch.utterances]
+        return original(self, batches, progress)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    trained(config)
+    assert [durations == sorted(durations) for durations in heard] == [epoch < count for epoch in range(3)]
+
+
 def test_resumed_run_ends_in_the_same_weights(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = trained(prepared(tiny("name=whole", "train.epochs=3", "data.speeds=[0.9,1.0]")))
     config = prepared(tiny("name=parts", "train.epochs=3", "data.speeds=[0.9,1.0]"))
