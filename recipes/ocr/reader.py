@@ -17,7 +17,6 @@ from torch import Tensor
 import numbactc
 import settings
 from common import checkpoint, language
-from common.config import DecodeConfig
 from common.decoders import Decoder, plain
 from common.distributed import Processes
 from common.tokens import BLANK
@@ -91,11 +90,15 @@ class Reader:
 
 
 class LineReader:
-    """A reader with a way to decode: text, confidence and characters of an image."""
+    """A reader with a way to decode: text, confidence and characters of an image.
 
-    def __init__(self, path: Path, method: str = "greedy", decode: DecodeConfig | None = None) -> None:
+    It decodes by the settings in the checkpoint's ``decode`` section, with a search as wide as when a model was last
+    evaluated by that method.
+    """
+
+    def __init__(self, path: Path, method: str = "greedy") -> None:
         self.reader = Reader(path)
-        chosen = decode or as_evaluated(path.parent, method, self.reader.config.decode)
+        chosen = as_evaluated(path.parent, method, self.reader.config.decode)
         folder = path.parent / "lm"
         lm = language.arpa_file(method, chosen, folder)
         if language.unit(method, chosen) and not lm.exists():

@@ -20,7 +20,7 @@ from images import read_image
 from learning import LineTrainer, confusions
 from lines import read_manifests
 from pages import seconds_an_epoch
-from reader import Reader, cells
+from reader import LineReader, Reader, cells
 from settings import Config, load
 
 Make = Callable[..., Config]
@@ -86,6 +86,9 @@ def test_a_small_run_learns_and_is_evaluated_pictured_and_read(
     text = printed.out.splitlines()[0].removeprefix(f"{line.image}: ")
     assert len(printed.out.splitlines()) == 2 + len(text)
     assert "no-such.png" in printed.err
+    for beam_size in (2, 3):
+        run(tiny(*words, "decode.methods=tokens", f"decode.beam_size={beam_size}"), monkeypatch, "evaluate")
+        assert LineReader(config.exp / "best.pt", "tokens").decoder.settings.beam_size == beam_size
 
 
 @pytest.mark.parametrize("upsample", [1, 2])
