@@ -154,8 +154,8 @@ class BucketSampler(Sampler[list[int]]):
     """Batches of utterances of like length; a batch is at most ``batch_length`` long, its padding included.
 
     Lengths are in seconds, or columns of images. Every utterance comes exactly once an epoch; one longer than
-    ``batch_length`` stands alone. The first ``sorted_epochs`` go from short to long (SortaGrad: the first alignments
-    are easiest on short utterances; Amodei et al., "Deep Speech 2", ICML 2016, section 3.3); later ones are shuffled,
+    ``batch_length`` stands alone. The first ``sorted_epochs`` epochs go from short to long (SortaGrad: the first
+    alignments are easiest on short utterances; Amodei et al., "Deep Speech 2", ICML 2016); later ones are shuffled,
     each by the seed and its own number, so that an interrupted epoch can be continued. Without ``shuffle`` all are
     sorted.
     """

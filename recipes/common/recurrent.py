@@ -60,8 +60,8 @@ class Recurrent(nn.Module):
     before each LSTM does a bias's work.) The two directions are added, not concatenated, as in Deep Speech 2: half the
     input weights of every layer, and the residual fits as it is.
 
-    The head scores each of the LSTMs' frames ``model.upsample`` times, one after the other: as many labels as that find
-    room in it, at next to no cost, where one frame less of the LSTMs saves its share of all their work.
+    The head scores each of the LSTMs' frames ``model.upsample`` times, one after the other, so that up to so many
+    labels fit in one. Only head, loss and decoder work more for it: LSTMs may have few frames, and scores many.
 
     ``model.inter_layers`` (1 is the first) names layers whose output goes through the same norm and head as the last
     one's, for a loss of its own (Lee and Watanabe, "Intermediate Loss Regularization for CTC-based Speech Recognition",

@@ -122,7 +122,7 @@ def across_halves(tuning: Tuning) -> Transcripts:
 
 
 def remembered(exp: Path) -> dict[str, dict[str, Any]]:
-    """What tuned.json holds: of each method, how the evaluation last decoded."""
+    """What tuned.json holds: how the evaluation last decoded by each method; it did not decode what it kept."""
     path = exp / "lm" / "tuned.json"
     found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found
@@ -137,15 +137,19 @@ def remember(exp: Path, decoder: Decoder, record: dict[str, Any]) -> None:
 
 
 def as_evaluated(exp: Path, method: str, settings: DecodeConfig) -> DecodeConfig:
-    """``settings``, their search as wide as the evaluation's last one by this method."""
+    """``settings``, their search as wide as when the evaluation last decoded by this method."""
     record = remembered(exp).get(method, {})
     return replace(settings, **{name: record[name] for name in SEARCH if name in record})
 
 
 def tuned_weights(exp: Path, decoder: Decoder) -> Weights:
-    """What the evaluation found best on dev for this method and model, else the settings'; stderr tells which."""
+    """Those with which the evaluation last decoded by this method and model: the best on dev, or what it was given with
+    ``decode.tune=false``. Else those of the settings. stderr tells where they are not the best on dev.
+    """
     record = remembered(exp).get(decoder.method)
     if record and record["lm"] == decoder.language.name:
+        if decoder.tuned and "tuned on" not in record:
+            print(f"weights of {decoder.name}: not tuned, those it was evaluated with", file=sys.stderr)
         return Weights(**record["weights"])
     if decoder.tuned:
         print(f"weights of {decoder.name}: never tuned, those of the settings", file=sys.stderr)

@@ -67,7 +67,7 @@ class ModelConfig:
     dropout: float = 0.1
     norm: str = "layer"  # before each LSTM; batch: over all frames of a batch, of one process
     residual: bool = True  # each LSTM's output is added to what went in
-    upsample: int = 1  # frames of scores for each of the LSTMs
+    upsample: int = 1  # frames of scores made of each frame of the LSTMs
     inter_layers: list[int] = field(default_factory=list)  # InterCTC: layers below the last with a loss of their own
     self_condition: bool = False  # the layers above those see what they found
     blank_bias: float = 0.0  # added to the blank's score before training, in nats

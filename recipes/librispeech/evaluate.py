@@ -2,7 +2,7 @@
 
 Under exp/<name>/decode_<set>_<method>/: ref.trn, hyp.trn, errors.txt, result.json and, where weights were tuned,
 tuning.json with everything that was tried. Under exp/<name>/lm/: the language models and tuned.json, for transcribe.py:
-the weights that are best on all of dev, and how wide the search was.
+how wide the search was, and its weights: the best on all of dev, or those of the settings with decode.tune=false.
 """
 
 from __future__ import annotations

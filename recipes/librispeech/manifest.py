@@ -66,5 +66,5 @@ def misfit(text: str, samples: int, tokens: Tokens, config: Config) -> tuple[str
     spectra = samples // config.features.hop_length + 1
     frames = output_frames(spectra, config.model.strides, config.model.upsample)
     if (needed := tokens.frames_needed(text)) > frames:
-        return "too short for its text", f"{frames} frames after the convolutions, {needed} needed"
+        return "too short for its text", f"{frames} frames of scores, {needed} needed"
     return "", ""

@@ -93,7 +93,9 @@ def fingerprint(folder: Path, config: Config, training: bool) -> str:
     rules: list[Any] = [config.data.alphabet]
     if training:
         rules += [config.data.bpe, config.data.min_seconds, config.data.max_seconds, config.data.speeds, training]
-        rules += [config.model.strides, config.model.upsample, config.features.hop_length, config.features.sample_rate]
+        rules += [config.model.strides, config.features.hop_length, config.features.sample_rate]
+        if config.model.upsample != 1:
+            rules.append(config.model.upsample)
         if config.data.bpe and (begun := origin.begun_with(config)):
             rules.append(begun)  # whose pieces decide what stage 1 drops
     digest = hashlib.sha256(json.dumps(rules).encode())

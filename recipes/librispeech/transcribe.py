@@ -42,8 +42,8 @@ def names(words: Sequence[str]) -> Iterator[str]:
 class Transcriber:
     """A recogniser with a way to decode: the text of a file, and its words in time.
 
-    It decodes by the settings in the checkpoint's ``decode`` section, with a search as wide as when stage 3 last used
-    that method, and with ``others``, such as beam_size=256, in them.
+    It decodes by the settings in the checkpoint's ``decode`` section, with the weights of when stage 3 last decoded by
+    that method and a search as wide as then, and with ``others``, such as beam_size=256, in them.
     """
 
     def __init__(self, path: Path, method: str = "greedy", device: str = "cpu", **others: Any) -> None:
@@ -78,7 +78,8 @@ class Transcriber:
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Without an option for it: decoded as stage 3 last did by that method, else as the checkpoint says.",
+        epilog="Weights, and how wide the search is without --beam-size, are those with which stage 3 last decoded by "
+        "that method; all else is as the checkpoint's decode settings say.",
     )  # fmt: skip
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--method", choices=METHODS, help="default: greedy; arpa with --lm")

@@ -42,7 +42,7 @@ def check(folder: Path, label: Label, alphabet: str, config: Config, training: b
     frames = output_frames(scaled, config.model.columns, config.model.upsample)
     needed = Characters(alphabet).frames_needed(label.text)
     if training and needed > frames:
-        return None, "too narrow for its text", f"{frames} frames after the convolutions, {needed} needed"
+        return None, "too narrow for its text", f"{frames} frames of scores, {needed} needed"
     return Line(label.image, str(path), columns, rows, label.text, label.source), "", ""
 
 

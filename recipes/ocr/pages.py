@@ -55,7 +55,8 @@ def plot_line(reader: Reader, line: Line, title: str, path: Path) -> None:
     figure, (above, below) = plt.subplots(2, 1, figsize=(width, 4.6), sharex=True, layout="constrained")
     pixels = scaled(image, reader.config.images.height)
     # as many columns as the frames stand for: both pictures then end together
-    columns = len(log_probs) * math.prod(reader.config.model.columns)
+    model = reader.config.model
+    columns = len(log_probs) // model.upsample * math.prod(model.columns)
     pixels = np.pad(pixels, ((0, 0), (0, columns - pixels.shape[1])), constant_values=255)
     ink = torch.from_numpy(255.0 - pixels[::-1].astype(np.float32))
     numbactc.plot_alignment(alignment.spans, ink, frames=len(log_probs), symbols=reader.tokens.labels, ax=above)

@@ -92,8 +92,8 @@ class Reader:
 class LineReader:
     """A reader with a way to decode: text, confidence and characters of an image.
 
-    It decodes by the settings in the checkpoint's ``decode`` section, with a search as wide as when a model was last
-    evaluated by that method.
+    It decodes by the settings in the checkpoint's ``decode`` section, with the weights of when the evaluation last
+    decoded by that method and a search as wide as then.
     """
 
     def __init__(self, path: Path, method: str = "greedy") -> None:

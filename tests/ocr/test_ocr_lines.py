@@ -118,6 +118,9 @@ def test_what_cannot_be_used_is_reported_and_the_rest_is_kept_whatever_its_alpha
     # a test set must not depend on the model
     assert [line.id for line in read_manifests(config, ["test"])] == ["good.png", "deep/good.jpg", "narrow.png"]
     assert "listed before" in (config.manifests / "test.dropped.txt").read_text(encoding="utf-8")
+    more_frames = tiny(f"data.root={root}", "data.max_columns=300", "model.upsample=2")
+    prepare(more_frames)
+    assert [line.id for line in read_manifests(more_frames, ["train"])] == ["good.png", "deep/good.jpg", "narrow.png"]
 
 
 def test_one_folder_of_lines_is_dealt_out_and_none_is_lost(tiny: Make, tmp_path: Path) -> None:

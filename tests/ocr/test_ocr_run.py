@@ -8,18 +8,20 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
+import numbactc
 import ocr
+import pages
 import read
 from common import checkpoint
-from images import read_image
+from images import read_image, scaled
 from learning import LineTrainer, confusions
 from lines import read_manifests
-from pages import seconds_an_epoch
 from reader import LineReader, Reader, cells
 from settings import Config, load
 
@@ -91,6 +93,28 @@ def test_a_small_run_learns_and_is_evaluated_pictured_and_read(
         assert LineReader(config.exp / "best.pt", "tokens").decoder.settings.beam_size == beam_size
 
 
+@pytest.mark.parametrize("upsample", [1, 3])
+def test_a_picture_of_a_line_is_as_wide_as_its_frames(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upsample: int
+) -> None:
+    config = tiny("data.drawn=digits", "data.counts=2,1,1", "data.alphabet=0123456789", f"model.upsample={upsample}")
+    ocr.data(config)
+    checkpoint.save(config.exp / "best.pt", LineTrainer(config).kept())
+    reader, line = Reader(config.exp / "best.pt"), read_manifests(config, ["test"])[0]
+    drawn = []
+    original = numbactc.plot_alignment
+
+    def plot(spans: Any, ink: torch.Tensor, **options: Any) -> Any:
+        drawn.append((ink, options["frames"]))
+        return original(spans, ink, **options)
+
+    monkeypatch.setattr(numbactc, "plot_alignment", plot)
+    pages.plot_line(reader, line, "a line", tmp_path / "line.png")
+    ((ink, frames),) = drawn
+    assert ink.shape[1] == frames * 2 / upsample
+    assert 0 <= ink.shape[1] - scaled(read_image(line.image), 16).shape[1] < 2
+
+
 @pytest.mark.parametrize("upsample", [1, 2])
 def test_characters_lie_where_they_are_written(tiny: Make, upsample: int) -> None:
     config = tiny("data.drawn=digits", "data.counts=2,1,1", "data.alphabet=0123456789", f"model.upsample={upsample}")
@@ -127,5 +151,5 @@ def test_confusions_count_each_character_of_a_stretch() -> None:
 def test_a_part_of_an_epoch_is_no_epoch() -> None:
     """A run that its limit of time ends in the middle: 30 of its 130 steps are of an epoch that is not counted."""
     state = {"step": 130, "batch": 60, "epoch": 2, "seconds": 26.0, "config": {"train": {"accumulate": 2}}}
-    assert seconds_an_epoch(state) == pytest.approx(10.0)
-    assert seconds_an_epoch(state | {"epoch": 0, "batch": 260}) == 26.0
+    assert pages.seconds_an_epoch(state) == pytest.approx(10.0)
+    assert pages.seconds_an_epoch(state | {"epoch": 0, "batch": 260}) == 26.0
