@@ -20,8 +20,6 @@ class RecurrentConfig(Protocol):
     layers: int
     hidden: int
     dropout: float
-    norm: str
-    residual: bool
     upsample: int
     inter_layers: list[int]
     self_condition: bool
@@ -40,16 +38,6 @@ def output_frames(frames: int, strides: list[int], upsample: int = 1) -> int:
     for stride in strides:
         frames = -(-frames // stride)
     return upsample * frames
-
-
-class SequenceNorm(nn.BatchNorm1d):
-    """Batch norm over the valid frames of all utterances; padding is 0 (Amodei et al., "Deep Speech 2", ICML 2016)."""
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
-        rows = valid[..., 0]
-        out = torch.zeros_like(x)
-        out[rows] = super().forward(x[rows].float()).to(x)
-        return out
 
 
 class Recurrent(nn.Module):
@@ -79,11 +67,7 @@ class Recurrent(nn.Module):
             raise ValueError(f"model.upsample must be at least 1, got {model.upsample}")
         width = model.hidden
         self.project = nn.Linear(inputs, width)
-        if model.norm not in ("layer", "batch"):
-            raise ValueError(f"model.norm must be layer or batch, got {model.norm!r}")
-        norm = nn.LayerNorm if model.norm == "layer" else SequenceNorm
-        self.norms = nn.ModuleList(norm(width) for _ in range(model.layers))
-        self.residual = model.residual
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(model.layers))
         self.lstms = nn.ModuleList(
             nn.LSTM(width, model.hidden, bidirectional=True, bias=False) for _ in range(model.layers)
         )
@@ -102,9 +86,8 @@ class Recurrent(nn.Module):
         valid = valid_frames(lengths, x.shape[0])
         scores: list[Tensor] = []
         for layer, (norm, lstm) in enumerate(zip(self.norms, self.lstms, strict=True), start=1):
-            normed = norm(x, valid) if isinstance(norm, SequenceNorm) else norm(x) * valid
-            forwards, backwards = lstm(normed)[0].chunk(2, dim=-1)
-            x = self.dropout(forwards + backwards) + (x if self.residual else 0)
+            forwards, backwards = lstm(norm(x) * valid)[0].chunk(2, dim=-1)
+            x = x + self.dropout(forwards + backwards)
             if layer in self.inter_layers:
                 found = self._scored(x)
                 scores.append(found.flatten(0, 1))

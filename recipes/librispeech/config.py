@@ -65,8 +65,6 @@ class ModelConfig:
     layers: int = 3
     hidden: int = 256  # a direction; the two are added
     dropout: float = 0.1
-    norm: str = "layer"  # before each LSTM; batch: over all frames of a batch, of one process
-    residual: bool = True  # each LSTM's output is added to what went in
     upsample: int = 1  # frames of scores made of each frame of the LSTMs
     inter_layers: list[int] = field(default_factory=list)  # InterCTC: layers below the last with a loss of their own
     self_condition: bool = False  # the layers above those see what they found

@@ -58,8 +58,6 @@ class ModelConfig:
     layers: int = 2
     hidden: int = 128  # a direction; the two are added
     dropout: float = 0.1
-    norm: str = "layer"  # before each LSTM; batch: over all frames of a batch, of one process
-    residual: bool = True  # each LSTM's output is added to what went in
     upsample: int = 1  # frames of scores made of each frame of the LSTMs
     inter_layers: list[int] = field(default_factory=list)  # InterCTC, as in the recipe of speech
     self_condition: bool = False

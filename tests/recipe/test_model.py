@@ -13,8 +13,6 @@ from config import Config
 from model import AcousticModel
 
 OPTIONS = [
-    "model.norm=batch",
-    "model.residual=false",
     "model.strides=[2,2]",
     "model.strides=[2,1]",
     "model.strides=[3]",
