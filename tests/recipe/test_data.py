@@ -121,7 +121,7 @@ def test_what_cannot_be_used_any_more_is_left_out_of_its_batch_and_reported_ther
         assert first.utterances == [] and first.draws == []
         assert first.lengths.shape == first.target_lengths.shape == first.targets.shape == (0,)
         assert [line.split(":")[0] for line in first.reports] == [f"left out {path}" for path in paths[:3]]
-        assert "too short for its text (2 frames after the convolutions, 6 needed)" in first.reports[2]
+        assert "too short for its text (2 frames of scores, 6 needed)" in first.reports[2]
         assert [u.text for u in second.utterances] == ["FOUR ONE"]
         assert second.reports == [f"left out {paths[3]}: too long: 4.00 s, at most 2"]
         assert second.targets.tolist() == Characters(config.data.alphabet).encode("FOUR ONE")
