@@ -3,13 +3,14 @@
 Tests that use the fixture `device` run on each device that `--devices` names: see devices.py.
 """
 
+import gc
 import importlib
 import os
 import random
 import sys
 import types
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,14 @@ def entry(request: pytest.FixtureRequest) -> Loss:
     """Each of the two losses in turn."""
     loss: Loss = getattr(numbactc, request.param)
     return loss
+
+
+@pytest.fixture(autouse=True, scope="module")
+def search_what_is_old_for_garbage_no_more() -> Iterator[None]:
+    """Compilers keep millions of objects for good; to look through all of them took a collection 4 seconds."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
