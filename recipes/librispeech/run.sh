@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole recipe, stage by stage; each is safe to repeat and continues where it was interrupted.
-#   ./run.sh                                            synthesised corpus, eight minutes
+#   ./run.sh                                            synthesised corpus, less than eight minutes
 #   ./run.sh --data DIR --config conf/mini.yaml         real speech in LibriSpeech's layout
 #   ./run.sh --download DIR --config conf/train-clean-100.yaml     the configuration's subsets are fetched into DIR
 #   ./run.sh --stage 2 --stop-stage 3                   0 data, 1 tokens, 2 train, 3 evaluate, 4 report
