@@ -100,7 +100,7 @@ def plot_curves(state: dict[str, Any], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     if state["losses"]:
         steps, losses = zip(*state["losses"], strict=True)
-        left.plot(steps, losses, color="0.7", linewidth=0.8, label="train, augmented")
+        left.plot(steps, losses, color="0.7", linewidth=0.8, label="train, batches as seen")
     if state["rates"]:
         steps, loss, wer, cer = zip(*state["rates"], strict=True)
         left.plot(steps, loss, marker=".", color="C0", label="dev, averaged weights")

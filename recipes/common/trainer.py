@@ -45,7 +45,7 @@ class Trainer(ABC, Generic[C, E]):
     Attributes:
         step: steps of the optimiser so far, those that were skipped included.
         epoch: epochs finished. batch: batches used of the next one, by all processes.
-        seconds: of training and scoring, by the first process's clock.
+        seconds: of training and scoring, by the first process's clock, without the first step of each leg: it compiles.
         best: lowest dev WER in percent, at most 100. stale: scorings since that did not reach it.
         losses: [step, loss], a mean of ten steps; recent: the finite losses since. rates: [step, dev loss, WER, CER].
         legs: environments of the run, each with the step from which on it went on there.

@@ -72,7 +72,7 @@ def train(trainer: Trainer[C, E]) -> None:
     bar = tqdm(total=1.0, initial=done, desc="train", bar_format=shown, disable=not processes.first)
     with logging_redirect_tqdm([log]), writer or nullcontext(), bar, interrupted.listening():
         saved = clock = time.perf_counter()
-        asked = False
+        begun, asked = trainer.step, False
         while not (asked or trainer.done()):
             sampler.epoch = train_set.epoch = trainer.epoch
             batches = sampler.batches()
@@ -93,6 +93,8 @@ def train(trainer: Trainer[C, E]) -> None:
                 bar.set_postfix(epoch=trainer.epoch, loss=f"{loss:.3f}", dev_wer=f"{trainer.best:.1f}", refresh=False)
                 bar.update(min(1.0, progress) - bar.n)
                 now = time.perf_counter()
+                if trainer.step == begun + 1:  # it compiles, for longer than a run of minutes warms up: not counted
+                    clock = now
                 trainer.seconds, clock = trainer.seconds + now - clock, now
                 if now - saved > 60 * config.train.save_minutes:
                     trainer.save()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import pytest
@@ -323,6 +324,27 @@ def test_a_budget_of_steps_ends_within_an_epoch_and_a_larger_one_goes_on_there(t
     assert (short.step, short.epoch, short.batch, len(short.rates)) == (4, 1, 1, 2)
     longer = trained(tiny("train.steps=5"))
     assert (longer.step, longer.epoch, longer.batch) == (5, 1, 2)
+
+
+def test_minutes_of_a_budget_begin_after_the_step_that_compiles(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, rates = 0.0, list[float]()
+    train_step = Trainer.train_step
+
+    def slow_at_first(self: Trainer, batches: Sequence[tuple[int, Batch]], progress: float) -> float:
+        nonlocal now
+        now += 1000.0 if not rates or self.step == 5 else 1.0
+        loss = train_step(self, batches, progress)
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        return loss
+
+    monkeypatch.setattr(Trainer, "train_step", slow_at_first)
+    monkeypatch.setattr("common.training.time", SimpleNamespace(perf_counter=lambda: now))
+    words = "train.epochs=0", "optim.warmup=0.4"
+    first = trained(prepared(tiny(*words, f"train.minutes={4 / 60}")))  # four seconds
+    assert (first.step, first.seconds) == (5, 4.0)
+    assert rates[0] == rates[1] < rates[2]  # the warm-up has not gone by
+    again = trained(tiny(*words, f"train.minutes={6 / 60}"))  # another process compiles too
+    assert (again.step, again.seconds) == (8, 6.0)
 
 
 def test_a_file_that_vanished_is_reported_and_counts_as_deleted(tiny: Make) -> None:
