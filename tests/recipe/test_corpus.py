@@ -153,6 +153,16 @@ def test_synthesis_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_the_breath_of_voices_is_drawn_from_the_seed() -> None:
+    """By other processes: eSpeak NG, which has one state a process, seeds it by the clock when it starts."""
+    code = "import sys, synthesise; s = synthesise.Synthesiser(int(sys.argv[1])).say('ten', 'en-us+f5', 150, 50)"
+    show = "import hashlib; print(hashlib.sha256(s.tobytes()).hexdigest())"
+    folder = Path(synthesise.__file__).parent
+    commands = [[sys.executable, "-c", f"{code}; {show}", seed] for seed in ("1", "1", "2")]
+    said = [subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout for command in commands]
+    assert said[0] == said[1] != said[2]
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 5])
 def test_buckets_hold_every_utterance_once_and_few_seconds(epoch: int) -> None:
     durations = [*np.random.default_rng(0).uniform(0.5, 12, 300).tolist(), 50.0]
