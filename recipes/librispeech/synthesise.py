@@ -44,7 +44,7 @@ class Synthesiser:
         self.rate = self._library.espeak_Initialize(self.SYNCHRONOUS, 0, path, 0)
         if self.rate <= 0:
             raise RuntimeError(f"eSpeak NG must start with its data in {path.decode()}, got {self.rate}")
-        # The breath of its voices is drawn at random. Starting seeds that by the clock; seeded after it, a process repeats.
+        # The breath of its voices is drawn at random. Starting has seeded that by the clock; now a process repeats.
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self._chunks: list[NDArray[np.int16]] = []
         callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
