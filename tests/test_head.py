@@ -65,18 +65,17 @@ def test_equal_to_float64_of_the_unfused(drawn: tuple[Head, dict[str, Any]]) -> 
 
 
 @pytest.mark.simulated
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_gradcheck(device: str, reduction: str, bias: bool) -> None:
-    """Each derivative by each number; where a call takes seconds, as in the simulator, one random mixture of them."""
+def test_gradcheck(reduction: str, bias: bool) -> None:
     head = random_head(7, 3, 5, 3, 2, dtype=torch.float64, bias=bias)
     leaves = [x for x in head.leaves() if x is not None]
 
     def loss(hidden: Tensor, weight: Tensor, offsets: Tensor | None = None) -> Tensor:
         return head.loss(hidden, weight, offsets, reduction=reduction, chunk_bytes=4 * 5 * 8)
 
-    fast = device == "simulated"
-    assert torch.autograd.gradcheck(loss, leaves, eps=1e-6, atol=1e-7, rtol=1e-5, nondet_tol=0.0, fast_mode=fast)
+    assert torch.autograd.gradcheck(loss, leaves, eps=1e-6, atol=1e-7, rtol=1e-5, nondet_tol=0.0)
 
 
 def sizes_of_chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -176,13 +175,13 @@ def test_half_precision(dtype: torch.dtype, reduction: str) -> None:
 @pytest.mark.simulated
 @pytest.mark.usefixtures("device")
 def test_half_precision_does_not_lose_what_a_large_batch_divides_by() -> None:
-    """The mean over 128 utterances of one frame: each part of the gradient is at the end of what float16 can hold."""
-    N, C = 128, 8300
+    """The mean over 512 utterances of one frame: each part of the gradient is at the end of what float16 can hold."""
+    N, C = 512, 3000
     head = random_head(1, N, C, 0, 4, dtype=torch.float16)
     _, found = gradients(head)
     _, slopes = truth(head)
     assert 1 / (N * C) < 2**-20
-    torch.testing.assert_close(found[2].double(), slopes[2], rtol=5e-3, atol=6e-8)
+    torch.testing.assert_close(found[2].double(), slopes[2], rtol=2e-3, atol=6e-8)
 
 
 @pytest.mark.simulated
